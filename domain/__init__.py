@@ -1,0 +1,1 @@
+"""The vocabulary: values and rules that every room shares. No effects, no heavy imports."""

@@ -1,0 +1,263 @@
+"""The monitor file: everything Revet must know to keep one detector trustworthy, in one YAML file."""
+
+from __future__ import annotations
+
+import zoneinfo
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from domain.digests import digest_json
+from domain.errors import ConfigError
+from domain.features import NAME_PATTERN, Level, describe_validation_error
+
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+PositiveShare = Annotated[float, Field(gt=0.0, lt=1.0)]
+Norm = Literal["linf", "l2"]
+FlowName = Literal["reevaluate", "reconcile"]
+
+
+class Section(BaseModel):
+    """Base of all parts of the file: frozen, and an unknown key is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class SourceSettings(Section):
+    """Where production samples come from.
+
+    Attributes:
+        kind: `store` is a sample store on a SQLAlchemy database, `parquet` a folder of Parquet files.
+        url: database URL of the store; empty means the store of the workspace. Secrets as `${ENV}`.
+        path: folder of the Parquet source.
+        allowed_lateness_hours: how far behind the newest ingest time rows may still commit.
+    """
+
+    kind: Literal["store", "parquet"] = "store"
+    url: str = ""
+    path: str = ""
+    allowed_lateness_hours: Annotated[float, Field(ge=0)] = 24.0
+
+    @model_validator(mode="after")
+    def _parquet_has_a_path(self) -> Self:
+        if self.kind == "parquet" and not self.path:
+            raise ValueError("a parquet source needs `path`")
+        return self
+
+
+class BenchmarkSettings(Section):
+    """The labelled data that a detector is first trained on, calibrated with and benchmarked against.
+
+    Attributes:
+        dataset: a name of the catalogue (`revet data list`) or the path of a Parquet or CSV file.
+        label: column with 1 or true for malicious; catalogue sets know their own.
+        family: column that names the threat family, for metrics per family; optional.
+        cluster: column of rows that belong together (host, campaign); bootstraps and splits respect it.
+        time: column with the event time, for splits in time; optional.
+        test_share: share of clusters that is kept for the clean benchmark.
+    """
+
+    dataset: str
+    label: str = "label"
+    family: str = ""
+    cluster: str = ""
+    time: str = ""
+    test_share: PositiveShare = 0.3
+
+
+class ThreatSettings(Section):
+    """The attacker: level, norm and budget in model space, and the budgets of the curve."""
+
+    level: Level = "expected"
+    norm: Norm = "linf"
+    epsilon: Annotated[float, Field(gt=0, le=16)] = 0.2
+    curve: tuple[Annotated[float, Field(ge=0, le=16)], ...] = (0.0, 0.05, 0.1, 0.2, 0.4)
+    knowledge: Literal["white-box", "score", "label"] = "white-box"
+
+
+class PolicySettings(Section):
+    """What counts as degraded, and how sure Revet must be.
+
+    Attributes:
+        window_hours: length of a window.
+        bad_windows, of_windows: k of n windows must be bad before the verdict is `degraded`.
+        label_horizon_hours: age at which the labels of a window count as complete.
+        cool_down_hours: after a promotion no hardening starts for this long.
+        detection_tolerance: drop below the baseline's lower bound that is tolerated.
+        robust_tolerance: the same for the robust detection rate.
+        false_positive_factor: realised rate may be this many times the budget.
+        quarantine_limit: share of quarantined rows that is a data fault.
+        drift_share_limit: share of drifted columns that is reported as drift.
+        alpha: family-wise error over the criteria of one window (Holm).
+        min_malicious, min_benign: labelled rows below which a window abstains.
+        min_label_coverage: share of the rows due for a label that must have one.
+        max_hardenings_per_month: budget of automatic hardenings.
+        abstentions_to_alarm: consecutive abstentions that raise an alarm.
+    """
+
+    window_hours: Annotated[float, Field(gt=0)] = 24.0
+    bad_windows: Annotated[int, Field(ge=1)] = 1
+    of_windows: Annotated[int, Field(ge=1)] = 3
+    label_horizon_hours: Annotated[float, Field(ge=0)] = 24.0
+    cool_down_hours: Annotated[float, Field(ge=0)] = 12.0
+    detection_tolerance: Share = 0.03
+    robust_tolerance: Share = 0.05
+    false_positive_factor: Annotated[float, Field(ge=1)] = 2.0
+    quarantine_limit: Share = 0.02
+    drift_share_limit: Share = 0.3
+    alpha: PositiveShare = 0.01
+    min_malicious: Annotated[int, Field(ge=1)] = 50
+    min_benign: Annotated[int, Field(ge=1)] = 200
+    min_label_coverage: Share = 0.8
+    max_hardenings_per_month: Annotated[int, Field(ge=0)] = 10
+    abstentions_to_alarm: Annotated[int, Field(ge=1)] = 3
+
+    @model_validator(mode="after")
+    def _k_is_at_most_n(self) -> Self:
+        if self.bad_windows > self.of_windows:
+            raise ValueError(f"bad_windows ({self.bad_windows}) may not exceed of_windows ({self.of_windows})")
+        return self
+
+
+class HardeningSettings(Section):
+    """The recipe of adversarial training.
+
+    Attributes:
+        adversarial_share: weight of attacked malicious rows against clean malicious rows (beta).
+        attack_steps: steps of the inner attack in the last phase.
+        max_poison_share: share of a labelled batch that the screen may drop before it refuses the batch.
+    """
+
+    epochs: Annotated[int, Field(ge=1, le=1000)] = 20
+    batch_size: Annotated[int, Field(ge=16)] = 512
+    learning_rate: Annotated[float, Field(gt=0, lt=1)] = 1e-3
+    hidden: tuple[Annotated[int, Field(ge=2, le=4096)], ...] = (128, 128)
+    adversarial_share: Share = 0.7
+    attack_steps: Annotated[int, Field(ge=1, le=100)] = 5
+    warm_start: bool = True
+    ema_decay: PositiveShare = 0.995
+    max_rows: Annotated[int, Field(ge=100)] = 60_000
+    max_poison_share: Share = 0.1
+
+
+class GateSettings(Section):
+    """What a challenger must prove.
+
+    Attributes:
+        clean_margin: detection rate on the clean benchmark may be lower by this much (non-inferiority).
+        robust_margin: the same for the robust detection rate.
+        false_positive_factor: realised rate may be this many times the budget.
+        slice_margin: a slice blocks when it is worse by more than this, proven after Holm's correction.
+        alpha: error of each test.
+        min_malicious: malicious rows without which nothing is promoted.
+        anchor_margin: cumulated loss against the frozen anchor that is allowed.
+        approval: `none` promotes on a passed gate, `required` waits for a person.
+    """
+
+    clean_margin: Share = 0.02
+    robust_margin: Share = 0.02
+    anchor_margin: Share = 0.05
+    slice_margin: Share = 0.05
+    false_positive_factor: Annotated[float, Field(ge=1)] = 2.0
+    alpha: PositiveShare = 0.05
+    min_malicious: Annotated[int, Field(ge=1)] = 100
+    approval: Literal["none", "required"] = "none"
+
+
+class ScheduleSettings(Section):
+    """When a flow runs by itself; the time zone is required."""
+
+    flow: FlowName = "reevaluate"
+    cron: str
+    timezone: str
+    active: bool = True
+
+    @field_validator("timezone")
+    @classmethod
+    def _zone_exists(cls, value: str) -> str:
+        if value not in zoneinfo.available_timezones():
+            raise ValueError("not an IANA time zone such as 'Europe/Berlin' or 'UTC'")
+        return value
+
+    @field_validator("cron")
+    @classmethod
+    def _five_fields(cls, value: str) -> str:
+        if len(value.split()) != 5:
+            raise ValueError("a cron line has five fields: minute hour day-of-month month day-of-week")
+        return value
+
+
+class AlertSettings(Section):
+    """Where alerts go: Apprise URLs as `${ENV}` references, so that no secret stands in the file."""
+
+    urls: tuple[str, ...] = ()
+
+    @field_validator("urls")
+    @classmethod
+    def _only_references(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for url in value:
+            if not (url.startswith("${") and url.endswith("}")):
+                raise ValueError("alert URLs hold secrets: write a reference such as ${REVET_ALERT_URL}")
+        return value
+
+
+class Monitor(Section):
+    """One detector under watch."""
+
+    version: Literal[1]
+    name: str = Field(pattern=NAME_PATTERN)
+    description: str = ""
+    feature_space: str
+    benchmark: BenchmarkSettings
+    source: SourceSettings = SourceSettings()
+    false_positive_budget: PositiveShare = 0.01
+    prevalence: PositiveShare = 0.01
+    daily_volume: Annotated[int, Field(ge=1)] = 100_000
+    threat: ThreatSettings = ThreatSettings()
+    suite: Literal["quick"] = "quick"
+    robust_rows: Annotated[int, Field(ge=20)] = 400
+    policy: PolicySettings = PolicySettings()
+    hardening: HardeningSettings = HardeningSettings()
+    gate: GateSettings = GateSettings()
+    schedules: tuple[ScheduleSettings, ...] = ()
+    alerts: AlertSettings = AlertSettings()
+    contract: str = ""
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the canonical content."""
+        return digest_json(self.model_dump(mode="json"))
+
+
+def parse_monitor(text: str, origin: str) -> Monitor:
+    """Parse the YAML of a monitor; every fault is reported at once with file, key, value and rule.
+
+    Raises:
+        ConfigError: the text is not a valid monitor.
+    """
+    try:
+        data: Any = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{origin}: not valid YAML: {error}") from error
+    if not isinstance(data, dict):
+        raise ConfigError(f"{origin}: expected a mapping that starts with `version: 1`, got {type(data).__name__}")
+    try:
+        return Monitor.model_validate(data)
+    except ValidationError as error:
+        raise ConfigError(f"{origin}: {describe_validation_error(error)}") from error
+
+
+def load_monitor(path: Path) -> Monitor:
+    """Read the monitor file at `path`.
+
+    Raises:
+        ConfigError: the file is missing, unreadable or wrong.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"monitor file {path} cannot be read: {error}") from error
+    return parse_monitor(text, str(path))

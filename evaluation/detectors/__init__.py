@@ -1,0 +1,1 @@
+"""The detector at run time: encoding, network, calibration and operating point."""

@@ -1,0 +1,1 @@
+"""The system of record: ledger, MLflow models and runs, artifacts, promotion, gate."""

@@ -1,0 +1,1 @@
+"""Production samples: sources, pull, window store, labels, contract, quarantine, replay, simulator, catalogue."""

@@ -1,0 +1,1 @@
+"""Data in, fitted detector out: adversarial training, calibration, poisoning screen. No MLflow, no SQL."""
