@@ -1,0 +1,1 @@
+"""Alembic's environment and revisions; run through `Ledger.upgrade()`, without an ini file."""
