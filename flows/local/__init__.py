@@ -1,0 +1,1 @@
+"""Start, watch and end the servers and the worker that Revet runs on this machine."""

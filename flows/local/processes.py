@@ -1,0 +1,211 @@
+"""Child processes that never outlive us unseen: own session, log file, pid file, bounded end."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+
+from domain.errors import ServiceUnavailable
+
+logger = logging.getLogger(__name__)
+
+GRACE_SECONDS = 15.0
+_POLL_SECONDS = 0.1
+_LOG_LINES = 15
+
+
+@dataclass(frozen=True)
+class Child:
+    """A process that we started as leader of its own session; its group bears its pid."""
+
+    name: str
+    process: subprocess.Popen[bytes]
+    log: Path
+
+    @property
+    def pid(self) -> int:
+        """Process id, which is also the id of its group."""
+        return self.process.pid
+
+    def last_lines(self) -> str:
+        """Return the end of the log, for error messages."""
+        with suppress(OSError):
+            return "\n".join(self.log.read_text(encoding="utf-8", errors="replace").splitlines()[-_LOG_LINES:])
+        return ""
+
+
+def birth_mark(pid: int) -> str:
+    """Return when process `pid` started, as the system tells it; empty when there is none.
+
+    A pid that was given to another process since has another mark.
+    """
+    stat = Path(f"/proc/{pid}/stat")
+    if stat.exists():
+        with suppress(OSError):
+            fields = stat.read_text(encoding="utf-8").rpartition(")")[2].split()
+            return "" if fields[0] == "Z" else fields[19]
+        return ""
+    if Path("/proc/self/stat").exists():
+        return ""
+    asked = subprocess.run(["ps", "-o", "lstart=", "-p", str(pid)], capture_output=True, text=True, check=False)
+    return asked.stdout.strip()
+
+
+def group_members(group: int) -> list[int]:
+    """Return the living processes of a process group; where /proc is missing, the group's id when any is alive."""
+    proc = Path("/proc")
+    if not (proc / "self" / "stat").exists():
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(group, 0)
+            return [group]
+        return []
+    members = []
+    for entry in proc.iterdir():
+        if entry.name.isdigit():
+            with suppress(OSError):
+                state, _, its_group = (entry / "stat").read_text(encoding="utf-8").rpartition(")")[2].split()[:3]
+                if state != "Z" and int(its_group) == group:
+                    members.append(int(entry.name))
+    return members
+
+
+def end_group(group: int, reap: Callable[[], object], grace: float = GRACE_SECONDS) -> None:
+    """End every process of a group: ask, wait at most `grace` seconds, then kill."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(group, number)
+        deadline = time.monotonic() + grace
+        while time.monotonic() < deadline:
+            reap()
+            if not group_members(group):
+                return
+            time.sleep(_POLL_SECONDS)
+    logger.warning("process group %d is still alive after SIGKILL", group)
+
+
+@dataclass
+class Processes:
+    """The children of one workspace, ended in reverse order of their start.
+
+    Attributes:
+        run_dir: folder of the pid files, so that a later start finds what a killed one left behind.
+        logs_dir: folder of the log files.
+    """
+
+    run_dir: Path
+    logs_dir: Path
+    children: list[Child] = field(default_factory=list)
+
+    def start(self, name: str, command: Sequence[str], environ: Mapping[str, str], folder: Path | None = None) -> Child:
+        """Start `command` in its own session with its output in `<logs_dir>/<name>.log`."""
+        self.end_leftover(name)
+        self.logs_dir.mkdir(parents=True, exist_ok=True)
+        self.run_dir.mkdir(parents=True, exist_ok=True)
+        log = self.logs_dir / f"{name}.log"
+        with log.open("ab") as output:
+            process = subprocess.Popen(
+                list(command),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env=dict(environ),
+                cwd=folder or self.run_dir,
+                start_new_session=True,
+            )
+        child = Child(name, process, log)
+        self.children.append(child)
+        note = {"pid": child.pid, "birth": birth_mark(child.pid), "command": list(command)}
+        self._pid_file(name).write_text(json.dumps(note), encoding="utf-8")
+        return child
+
+    def wait(self, child: Child, ready: Callable[[], bool], seconds: float) -> None:
+        """Return once `ready()` is true.
+
+        Raises:
+            ServiceUnavailable: the child ended, or was not ready in time; the message holds the end of its log.
+        """
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            if child.process.poll() is not None:
+                raise ServiceUnavailable(
+                    f"{child.name} ended with code {child.process.returncode} instead of starting; "
+                    f"its log is {child.log}:\n{child.last_lines()}"
+                )
+            if ready():
+                return
+            time.sleep(_POLL_SECONDS)
+        raise ServiceUnavailable(
+            f"{child.name} did not answer within {seconds:.0f} s; its log is {child.log}:\n{child.last_lines()}"
+        )
+
+    def stop(self) -> None:
+        """End all children, last started first; a second call does nothing."""
+        while self.children:
+            child = self.children[-1]
+            end_group(child.pid, child.process.poll)
+            child.process.poll()
+            self._pid_file(child.name).unlink(missing_ok=True)
+            self.children.pop()
+
+    def end_leftover(self, name: str) -> bool:
+        """End what a killed start left behind under `name`; return whether there was anything."""
+        note = read_note(self._pid_file(name))
+        if note is None:
+            return False
+        pid, birth = note
+        found = bool(birth) and birth_mark(pid) == birth
+        if found:
+            end_group(pid, lambda: None)
+        self._pid_file(name).unlink(missing_ok=True)
+        return found
+
+    def keep(self) -> None:
+        """Let go of the children: they stay alive after us, and their pid files tell a later `stop` whom to end."""
+        self.children.clear()
+
+    def _pid_file(self, name: str) -> Path:
+        return self.run_dir / f"{name}.pid.json"
+
+
+def read_note(path: Path) -> tuple[int, str] | None:
+    """Return pid and birth mark from a pid file, or None."""
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        note = json.loads(path.read_text(encoding="utf-8"))
+        return int(note["pid"]), str(note["birth"])
+    return None
+
+
+@contextmanager
+def ending_on_signals(stop: Callable[[], None]) -> Iterator[None]:
+    """Call `stop` at the end of the block, also after SIGINT, SIGTERM and SIGHUP; later signals do not disturb it."""
+
+    def leave(number: int, _frame: FrameType | None) -> None:
+        raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(128 + number)
+
+    watched = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
+    before = {number: signal.signal(number, leave) for number in watched}
+    try:
+        yield
+    finally:
+        for number in watched:
+            signal.signal(number, signal.SIG_IGN)
+        try:
+            stop()
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+def python_module(*arguments: str) -> list[str]:
+    """Return the command line that runs a module under this interpreter."""
+    return [sys.executable, "-m", *arguments]
