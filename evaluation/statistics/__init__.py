@@ -1,0 +1,1 @@
+"""Statistics behind every number: intervals, paired and two-sample comparisons, multiplicity. Pure functions."""
