@@ -1,0 +1,1 @@
+"""The compiled feature space: one form serves checker, penalty and projection."""

@@ -1,0 +1,103 @@
+"""All relations of a feature space, judged for many rows at once: one matrix product for the linear ones."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from domain.features import FeatureSpace
+from domain.relations import Comparison, Implication, references
+from evaluation.constraints.expressions import Atom, compile_comparison, evaluate
+
+EQUALITY_TOLERANCE = 1e-6
+INEQUALITY_TOLERANCE = 1e-9
+# Distance by which a repair clears a strict inequality over real numbers, as a share of the range of its terms.
+STRICT_GAP = 1e-9
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One relation over atoms, by position; `premise` is -1 for a plain comparison."""
+
+    premise: int
+    conclusion: int
+
+
+class RelationSystem:
+    """Compiled relations: `r` rules over `a` atoms on raw rows `(n, d)`.
+
+    Attributes:
+        atoms: comparisons in the form `g(row) op 0`.
+        rules: relations over the atoms, in the order of the space.
+        matrix, offset: linear part, g = raw @ matrix.T + offset; `(a, d)` and `(a,)`, zero for other atoms.
+        gap: how far below zero a repair must bring g, `(a,)`; 0 except for strict inequalities.
+        strict_gap: the same if each atom were strict, needed where a premise has to be made false.
+    """
+
+    def __init__(self, space: FeatureSpace) -> None:
+        atoms: list[Atom] = []
+        rules: list[Rule] = []
+        for relation in space.parsed_relations:
+            parts: list[Comparison] = (
+                [relation.rule.premise, relation.rule.conclusion]
+                if isinstance(relation.rule, Implication)
+                else [relation.rule]
+            )
+            first = len(atoms)
+            atoms.extend(compile_comparison(part, space.features) for part in parts)
+            rules.append(Rule(first if len(parts) == 2 else -1, len(atoms) - 1))
+        self.atoms, self.rules = tuple(atoms), tuple(rules)
+        width, count = len(space.features), len(atoms)
+        self.matrix, self.offset = np.zeros((count, width)), np.zeros(count)
+        self.uses = np.zeros((count, width), dtype=bool)
+        for row, atom in enumerate(atoms):
+            self.uses[row, sorted(references(atom.left) | references(atom.right))] = True
+            if atom.linear is not None:
+                self.matrix[row], self.offset[row] = atom.linear.coefficients, atom.linear.constant
+        self.size = np.abs(self.matrix)
+        self.is_linear = np.array([atom.linear is not None for atom in atoms], dtype=bool)
+        self.integral = np.array([atom.integral for atom in atoms], dtype=bool)
+        self.is_equality = np.array([atom.op == "=" for atom in atoms], dtype=bool)
+        self.is_strict = np.array([atom.op == "<" for atom in atoms], dtype=bool)
+        span = np.array([feature.high - feature.low for feature in space.features])
+        self.strict_gap = np.where(self.integral, 1.0, STRICT_GAP * np.maximum(self.size @ span, 1e-3))
+        self.gap = np.where(self.is_strict, self.strict_gap, 0.0)
+        self.premises = np.array([rule.premise for rule in rules], dtype=int)
+        self.conclusions = np.array([rule.conclusion for rule in rules], dtype=int)
+
+    def values(self, raw: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return g and the size of its terms for raw rows `(n, d)`, both `(n, a)`; NaN where a term is missing."""
+        finite = np.isfinite(raw)
+        complete = bool(finite.all())
+        known = raw if complete else np.where(finite, raw, 0.0)
+        value = known @ self.matrix.T + self.offset
+        magnitude = np.abs(known) @ self.size.T + np.abs(self.offset)
+        with np.errstate(all="ignore"):
+            for index in np.flatnonzero(~self.is_linear):
+                left = evaluate(self.atoms[index].left, lambda column: known[:, column])
+                right = evaluate(self.atoms[index].right, lambda column: known[:, column])
+                value[:, index] = left - right
+                magnitude[:, index] = np.abs(left) + np.abs(right)
+        if not complete:
+            value[~finite @ self.uses.T] = np.nan
+        return value, magnitude
+
+    def holds(self, raw: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """Return which atoms hold, `(n, a)`; an undefined value (missing term, division by zero) does not."""
+        value, magnitude = self.values(raw)
+        with np.errstate(all="ignore"):
+            limit = np.where(self.is_equality, EQUALITY_TOLERANCE, INEQUALITY_TOLERANCE) * magnitude + 1e-12
+            limit = np.where(self.integral, np.minimum(limit, 0.25), limit)
+            return np.where(
+                self.is_equality, np.abs(value) <= limit, np.where(self.is_strict, value < 0, value <= limit)
+            ) & np.isfinite(value)
+
+    def violations(self, raw: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """Return which relations each raw row breaks, `(n, r)`."""
+        if not self.rules:
+            return np.zeros((raw.shape[0], 0), dtype=bool)
+        held = self.holds(raw)
+        premise = np.where(self.premises >= 0, held[:, self.premises], np.bool_(True))
+        return np.asarray(premise & ~held[:, self.conclusions])
