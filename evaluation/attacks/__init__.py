@@ -1,0 +1,1 @@
+"""Attacks on rows: the torchattacks adapter, native searches, and the suites that put them in order."""
