@@ -124,7 +124,8 @@ class Processes:
             )
         child = Child(name, process, log)
         self.children.append(child)
-        note = {"pid": child.pid, "birth": birth_mark(child.pid), "command": list(command)}
+        owner = {"owner": os.getpid(), "owner_birth": birth_mark(os.getpid())}
+        note = {"pid": child.pid, "birth": birth_mark(child.pid), "command": list(command), **owner}
         self._pid_file(name).write_text(json.dumps(note), encoding="utf-8")
         return child
 
@@ -158,30 +159,58 @@ class Processes:
             self.children.pop()
 
     def end_leftover(self, name: str) -> bool:
-        """End what a killed start left behind under `name`; return whether there was anything."""
+        """End what a killed start left behind under `name`; return whether there was anything.
+
+        Raises:
+            ServiceUnavailable: whoever started it is still there and needs it.
+        """
         note = read_note(self._pid_file(name))
         if note is None:
             return False
-        pid, birth = note
-        found = bool(birth) and birth_mark(pid) == birth
+        found = note.is_alive
+        if found and note.is_owned:
+            raise ServiceUnavailable(
+                f"{name} already runs in this workspace (pid {note.pid}, started by pid {note.owner}); "
+                "end that first, or choose another home with --home"
+            )
         if found:
-            end_group(pid, lambda: None)
+            end_group(note.pid, lambda: None)
         self._pid_file(name).unlink(missing_ok=True)
         return found
 
     def keep(self) -> None:
-        """Let go of the children: they stay alive after us, and their pid files tell a later `stop` whom to end."""
+        """Let go of the children: they stay alive after us, and their pid files tell a later start whom to end."""
         self.children.clear()
 
     def _pid_file(self, name: str) -> Path:
         return self.run_dir / f"{name}.pid.json"
 
 
-def read_note(path: Path) -> tuple[int, str] | None:
-    """Return pid and birth mark from a pid file, or None."""
+@dataclass(frozen=True)
+class Note:
+    """What a pid file says about a process and the one that started it."""
+
+    pid: int
+    birth: str
+    owner: int
+    owner_birth: str
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether that very process, not a later one of the same pid, is alive."""
+        return bool(self.birth) and birth_mark(self.pid) == self.birth
+
+    @property
+    def is_owned(self) -> bool:
+        """Whether another living process looks after it."""
+        return self.owner != os.getpid() and bool(self.owner_birth) and birth_mark(self.owner) == self.owner_birth
+
+
+def read_note(path: Path) -> Note | None:
+    """Return what a pid file says, or None when there is none or it is unreadable."""
     with suppress(OSError, ValueError, KeyError, TypeError):
         note = json.loads(path.read_text(encoding="utf-8"))
-        return int(note["pid"]), str(note["birth"])
+        return Note(int(note["pid"]), str(note["birth"]), int(note["owner"]), str(note["owner_birth"]))
     return None
 
 
