@@ -1,0 +1,1 @@
+"""The data sets that Revet knows: cards, local files, splits for the first detector and for replay."""
