@@ -15,7 +15,7 @@ from evaluation.detectors.detector import Detector
 from evaluation.metrics.ranking import Ranking, threshold_at_budget
 from evaluation.rows import LabelledRows
 from evaluation.statistics.clusters import cluster_codes, resampled_weights
-from evaluation.statistics.intervals import EMPTY, clopper_pearson, combine, weighted_rate
+from evaluation.statistics.intervals import EMPTY, combine, weighted_rate
 
 RESAMPLES = 200
 MOST_SLICES = 50
@@ -65,7 +65,7 @@ def evaluate_clean(
     scores = detector.score_raw(rows.raw)
     weak = int((~malicious).sum()) < benign_rows_needed(budget)
     detection = _rate(scores.verdict, rows.cluster, malicious, weak=weak)
-    false_positive = _false_positive_rate(scores.verdict, malicious, weak=weak)
+    false_positive = _rate(scores.verdict, rows.cluster, ~malicious, weak=weak)
     ranked = _ranked_metrics(scores.logit, scores.score, rows, budget, seed)
     slices = slices_by_family(scores.verdict, rows)
     found = [(1.0, part.detection_rate) for part in slices if part.malicious]
@@ -113,11 +113,6 @@ def slices_by_family(
 def _rate(verdict: NDArray[np.bool_], cluster: NDArray[Any], rows: NDArray[np.bool_], *, weak: bool) -> Estimate:
     rate = weighted_rate(verdict[rows], np.ones(int(rows.sum())), cluster[rows])
     return rate.model_copy(update={"weak": weak})
-
-
-def _false_positive_rate(verdict: NDArray[np.bool_], malicious: NDArray[np.bool_], *, weak: bool) -> Estimate:
-    alerts = int(verdict[~malicious].sum())
-    return clopper_pearson(alerts, int((~malicious).sum())).model_copy(update={"weak": weak})
 
 
 def _ranked_metrics(

@@ -1,0 +1,1 @@
+"""From reports to a verdict: criteria, kind of degradation, remedy."""

@@ -1,0 +1,209 @@
+"""The champion on labelled production samples: rates that count the intrusions nobody alerted on.
+
+Alerts are labelled with certainty; negatives only when the audit stream drew them at random, so each audited negative
+stands for 1 / inclusion probability rows. Labels from feeds never enter the rates of negatives, because a feed finds
+malicious rows only. The champion's own verdict is never a label.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from domain.errors import SchemaMismatch
+from domain.features import FeatureSpace
+from domain.reports import Estimate, ProductionReport
+from evaluation.detectors.portable import Encoding
+from evaluation.metrics.clean import slices_by_family
+from evaluation.rows import LabelledRows
+from evaluation.statistics.intervals import EMPTY, weighted_rate
+
+AUDIT = "audit"
+STANDARD_ERRORS = 3.0
+
+
+@dataclass(frozen=True)
+class ProductionResult:
+    """The report, and the labelled rows behind it.
+
+    Attributes:
+        labelled: the m labelled rows; cluster is the subject.
+        weights: `(m,)` how many rows of the window each stands for; 0 for negatives that only a feed labelled.
+        verdict: `(m,)` what the champion said.
+        mature: every row reached the label horizon, so no more labels are expected.
+    """
+
+    report: ProductionReport
+    labelled: LabelledRows
+    weights: NDArray[np.float64]
+    verdict: NDArray[np.bool_]
+    mature: bool
+
+
+def evaluate_production(
+    frame: pd.DataFrame,
+    labels: pd.DataFrame,
+    *,
+    quarantined: int,
+    horizon_hours: float,
+    as_of: datetime,
+    space: FeatureSpace,
+    seed: int = 0,
+) -> ProductionResult:
+    """Return the champion's rates on one window, from the labels known at `as_of`.
+
+    Args:
+        frame: samples with `sample_id, subject, event_time, score, verdict` and the features of `space`.
+        labels: `sample_id, value, kind, trust, inclusion_probability, time` and optionally `family`; a missing
+            `value` means drawn for labelling, not labelled yet.
+        quarantined: rows of the window that the data contract refused.
+        seed: kept with the report's other seeds; the intervals here are closed forms and draw nothing.
+
+    Raises:
+        SchemaMismatch: a column is missing, or an inclusion probability lies outside (0, 1].
+    """
+    del seed
+    _check_columns(frame, ("sample_id", "subject", "event_time", "verdict", *space.names), "samples")
+    _check_columns(labels, ("sample_id", "value", "kind", "trust", "inclusion_probability", "time"), "labels")
+    known = labels[labels["sample_id"].isin(frame["sample_id"])]
+    known = known[pd.to_datetime(known["time"], utc=True) <= pd.Timestamp(as_of)]
+    truth, contradictions = _resolve(known)
+    audited = known[known["kind"] == AUDIT].groupby("sample_id")["inclusion_probability"].max()
+    if not audited.between(0, 1, inclusive="right").all():
+        raise SchemaMismatch(
+            f"inclusion_probability of audit labels must lie in (0, 1], got values in "
+            f"[{audited.min()}, {audited.max()}]; the audit stream must store the probability it drew with"
+        )
+    table = pd.DataFrame({"verdict": frame["verdict"].to_numpy().astype(bool)})
+    ids = frame["sample_id"]
+    table["value"] = ids.map(truth["value"]).to_numpy(dtype=np.float64)
+    table["family"] = ids.map(truth["family"]).to_numpy()
+    table["probability"] = ids.map(audited).to_numpy(dtype=np.float64)
+    mature = _is_mature(frame, horizon_hours, as_of)
+    return _report(frame, table, space, quarantined=quarantined, contradictions=contradictions, mature=mature)
+
+
+def _report(
+    frame: pd.DataFrame,
+    table: pd.DataFrame,
+    space: FeatureSpace,
+    *,
+    quarantined: int,
+    contradictions: int,
+    mature: bool,
+) -> ProductionResult:
+    weights = _weights(table)
+    chosen = table["value"].notna().to_numpy()
+    value, verdict = table["value"].to_numpy()[chosen], table["verdict"].to_numpy()[chosen]
+    family = table["family"].to_numpy(dtype=object)[chosen]
+    malicious = value == 1
+    unnamed = pd.isna(family) | (family == "")
+    family = np.where(unnamed, np.where(malicious, "malicious", "benign"), family).astype(object)
+    samples = frame[chosen]
+    labelled = LabelledRows(
+        raw=Encoding([feature.model_dump(mode="json") for feature in space.features]).to_raw(samples),
+        y=malicious.astype(np.int8), cluster=samples["subject"].astype(str).to_numpy(dtype=object), family=family,
+        objects=samples["object"].astype(str).to_numpy(dtype=object) if "object" in samples else None,
+    )  # fmt: skip
+    weight = weights[chosen]
+    negative_audits = table[~table["verdict"] & table["probability"].notna() & table["value"].notna()]
+    identified = len(negative_audits) > 0 or bool(table["verdict"].all() and len(table))
+    unseen = float(weights[negative_audits.index.to_numpy()].mean()) if len(negative_audits) else 1.0
+    detection = EMPTY
+    if identified:
+        detection = weighted_rate(
+            verdict[malicious], weight[malicious], labelled.cluster[malicious], unseen_weight=(1.0, unseen)
+        )
+    report = ProductionReport(
+        rows=len(frame), quarantined=quarantined, labelled=int(chosen.sum()),
+        audited=int((table["probability"].notna() & table["value"].notna()).sum()), malicious=int(malicious.sum()),
+        benign=int((~malicious).sum()), label_coverage=_coverage(table), detection_rate=detection,
+        false_positive_rate=_false_positive_rate(table, labelled, weight, verdict, unseen),
+        identified=identified, contradictions=contradictions,
+        slices=slices_by_family(verdict, labelled, weight) if identified and len(labelled) else (),
+    )  # fmt: skip
+    return ProductionResult(report, labelled, weight, verdict, mature)
+
+
+def _weights(table: pd.DataFrame) -> NDArray[np.float64]:
+    """Return how many rows of the window each row stands for: `(n,)`, 0 where it was not drawn or not labelled.
+
+    Labelled alerts share the weight of all alerts, audited negatives that of all negatives (Hajek), so that labels
+    which are still missing at random do not shift the rates.
+    """
+    alert, known = table["verdict"].to_numpy(), table["value"].notna().to_numpy()
+    weights = np.zeros(len(table))
+    labelled_alerts = alert & known
+    if labelled_alerts.any():
+        weights[labelled_alerts] = alert.sum() / labelled_alerts.sum()
+    drawn = ~alert & known & table["probability"].notna().to_numpy()
+    inverse = 1.0 / table["probability"].to_numpy()[drawn]
+    if drawn.any():
+        weights[drawn] = inverse * ((~alert).sum() / inverse.sum())
+    return weights
+
+
+def _false_positive_rate(
+    table: pd.DataFrame,
+    labelled: LabelledRows,
+    weights: NDArray[np.float64],
+    verdict: NDArray[np.bool_],
+    unseen: float,
+) -> Estimate:
+    """Return the weighted false-positive rate.
+
+    Without audited negatives every unlabelled negative counts as benign: that can only lower the rate, so a rate
+    proven too high is too high.
+    """
+    benign = labelled.y == 0
+    if (benign & ~verdict & (weights > 0)).any():
+        return weighted_rate(verdict[benign], weights[benign], labelled.cluster[benign], unseen_weight=(1.0, unseen))
+    alerts = benign & verdict
+    negatives = int((~table["verdict"]).sum())
+    outcomes = np.concatenate([np.ones(int(alerts.sum()), dtype=bool), np.zeros(negatives, dtype=bool)])
+    names = np.concatenate([labelled.cluster[alerts], np.arange(negatives).astype(str)])
+    return weighted_rate(outcomes, np.concatenate([weights[alerts], np.ones(negatives)]), names)
+
+
+def _coverage(table: pd.DataFrame) -> float:
+    """Return the share of the labels due that arrived: alerts, and negatives that the audit stream drew.
+
+    An audit stream that silently stops draws too few negatives for its own probabilities; the shortfall beyond three
+    standard errors counts as due.
+    """
+    alert, known = table["verdict"].to_numpy(), table["value"].notna().to_numpy()
+    drawn = ~alert & table["probability"].notna().to_numpy()
+    arrived, due = int((known & (alert | drawn)).sum()), float((alert | drawn).sum())
+    if drawn.any():
+        probability = table["probability"].to_numpy()[drawn]
+        stands_for = float((1 / probability).sum())
+        error = float(np.sqrt(((1 - probability) / probability**2).sum()))
+        negatives = float((~alert).sum())
+        if stands_for + STANDARD_ERRORS * error < negatives:
+            due += float(drawn.sum()) * (negatives / stands_for - 1)
+    return arrived / due if due else 0.0
+
+
+def _resolve(labels: pd.DataFrame) -> tuple[pd.DataFrame, int]:
+    """Return one value and family per sample (highest trust, then latest), and how many samples were contradicted."""
+    given = labels[labels["value"].notna()].sort_values(["trust", "time"], kind="stable")
+    by_sample = given.assign(family=given.get("family", "")).groupby("sample_id")
+    spread = by_sample["value"].agg(["min", "max"])
+    return by_sample[["value", "family"]].last(), int((spread["min"] != spread["max"]).sum())
+
+
+def _is_mature(frame: pd.DataFrame, horizon_hours: float, as_of: datetime) -> bool:
+    if frame.empty:
+        return True
+    newest: Any = pd.to_datetime(frame["event_time"], utc=True).max()
+    return bool(newest + timedelta(hours=horizon_hours) <= pd.Timestamp(as_of))
+
+
+def _check_columns(frame: pd.DataFrame, needed: tuple[str, ...], what: str) -> None:
+    if missing := [name for name in needed if name not in frame]:
+        raise SchemaMismatch(f"{what} lack the columns {missing}; they have {list(frame.columns)[:20]}")
