@@ -1,0 +1,1 @@
+"""URLs as objects: lexical features, and edits an attacker can make. Nothing here resolves or fetches a URL."""
