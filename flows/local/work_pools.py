@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import os
+import time
 from typing import Any
 
 from domain.errors import ConfigError, ServiceUnavailable
+
+_BUSY = {429, 503}
+_PAUSES = (0.5, 1.0, 2.0, 4.0)
 
 
 def _request(method: str, api: str, path: str, body: dict[str, Any] | None = None) -> tuple[int, Any]:
@@ -22,7 +26,11 @@ def _request(method: str, api: str, path: str, body: dict[str, Any] | None = Non
     if key := os.environ.get("PREFECT_API_KEY"):
         headers["Authorization"] = f"Bearer {key}"
     try:
-        reply = httpx.request(method, f"{api}{path}", json=body, auth=auth, headers=headers, timeout=30.0)
+        for pause in _PAUSES:
+            reply = httpx.request(method, f"{api}{path}", json=body, auth=auth, headers=headers, timeout=30.0)
+            if reply.status_code not in _BUSY:
+                break
+            time.sleep(pause)
     except httpx.HTTPError as error:
         raise ServiceUnavailable(
             f"Prefect at {api} does not answer ({error}); start it with `revet up` or set REVET_PREFECT_API_URL"

@@ -30,7 +30,11 @@ class Server:
         self.url = url
 
     def call(self, method, path, body=None):
-        reply = httpx.request(method, f"{self.url}{path}", json=body, timeout=30, trust_env=False)
+        for _ in range(20):
+            reply = httpx.request(method, f"{self.url}{path}", json=body, timeout=30, trust_env=False)
+            if reply.status_code != 503:  # its SQLite database is busy; Prefect's own clients try again too
+                break
+            time.sleep(0.5)
         reply.raise_for_status()
         return reply.json() if reply.content else None
 
