@@ -49,8 +49,8 @@ class SimulatorConfig:
     sensors: int = 4
     infected_share: float = 0.05
     flows_per_session: float = 6.0
-    client_stealth: float = 0.3
-    server_stealth: float = 0.4
+    client_stealth: float = 0.05
+    server_stealth: float = 0.6
     first_days: Mapping[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
