@@ -23,6 +23,7 @@ from evaluation.constraints.compiled import CompiledSpace
 from evaluation.detectors.detector import Detector
 from evaluation.rows import LabelledRows
 from evaluation.sanity import Outcome, sanity_flags
+from evaluation.urls.features import URL_FEATURES
 
 Progress = Callable[[str, float], None]
 DEFAULT_SECONDS = 600.0
@@ -86,6 +87,37 @@ def evaluate_robustness(
     """
     begin = clock()
     malicious = rows.malicious
+    target, attacked = _target(detector, malicious, benign, threat)
+    part = malicious.take(attacked)
+    chosen = load_suite(suite)
+    attacks = chosen.for_threat(
+        threat.norm, white_box=threat.knowledge == "white-box", objects=target.objects is not None
+    )
+    detected = detector.score_raw(part.raw).verdict
+    sweep = _sweep(target, attacks, threat, detected, seed, clock, begin + max_seconds, progress)
+    outcome = Outcome(
+        detected=detected, broken=sweep.broken[threat.epsilon], from_below=sweep.from_below,
+        white_box=any(attack.needs_gradient for attack in attacks), complete=sweep.complete,
+    )  # fmt: skip
+    flags = sanity_flags(target, outcome, Ball(threat.norm, threat.epsilon), seed)
+    robust = detected & ~outcome.broken.mask
+    report = RobustnessReport(
+        suite=suite, suite_digest=chosen.digest, space_digest=detector.space.digest, rows_digest=malicious.digest,
+        level=threat.level, norm=threat.norm, epsilon=threat.epsilon, rows=int(attacked.sum()),
+        infeasible_clean=int((~attacked).sum()), clean_detection_rate=clustered_rate(detected, part.cluster, seed),
+        robust_detection_rate=clustered_rate(robust, part.cluster, seed), attacks=_attack_reports(sweep, detected),
+        curve=_curve(sweep, threat, detected, part.cluster, seed), flags=flags,
+        reliable=not any(flag.raised for flag in flags), seed=seed, queries=sweep.queries,
+        cpu_seconds=clock() - begin, moved_features=_moved(target, outcome.broken, detected),
+    )  # fmt: skip
+    _assert_consistent(report)
+    return _aligned(report, malicious, attacked, robust, outcome.broken, detector)
+
+
+def _target(
+    detector: Detector, malicious: LabelledRows, benign: LabelledRows, threat: ThreatSettings
+) -> tuple[Target, NDArray[np.bool_]]:
+    """Return the rows to be attacked, and which of the malicious rows these are, `(n,)`."""
     if not len(malicious):
         raise NotEnoughRows("robustness is measured on malicious rows, and there are none among the rows given")
     compiled = CompiledSpace(detector.space, threat.level)
@@ -96,41 +128,30 @@ def evaluate_robustness(
             "mend the rows or the relations first"
         )
     part = malicious.take(attacked)
-    use_objects = _attacks_objects(detector, part)
-    target = Target(
-        detector=detector, compiled=compiled, raw=part.raw, x=compiled.encode(part.raw),
-        benign=compiled.encode(benign.benign.raw), objects=part.objects if use_objects else None,
-    )  # fmt: skip
-    chosen = load_suite(suite)
-    attacks = chosen.for_threat(threat.norm, white_box=threat.knowledge == "white-box", objects=use_objects)
-    detected = detector.score_raw(part.raw).verdict
-    sweep = _sweep(target, attacks, threat, detected, seed, clock, begin + max_seconds, progress)
-    outcome = Outcome(
-        detected=detected, broken=sweep.broken[threat.epsilon], from_below=sweep.from_below,
-        white_box=any(attack.needs_gradient for attack in attacks), complete=sweep.complete,
-    )  # fmt: skip
-    flags = sanity_flags(target, outcome, Ball(threat.norm, threat.epsilon), seed)
-    robust = detected & ~outcome.broken.mask
-    reports = _attack_reports(sweep, detected)
-    if reports and robust.mean() > min(report.robust_detection_rate for report in reports) + 1e-12:
-        raise AttackError("the cascade reports more robustness than one of its attacks: this is a defect of Revet")
-    report = RobustnessReport(
-        suite=suite, suite_digest=chosen.digest, space_digest=detector.space.digest, rows_digest=malicious.digest,
-        level=threat.level, norm=threat.norm, epsilon=threat.epsilon, rows=int(attacked.sum()),
-        infeasible_clean=int((~attacked).sum()), clean_detection_rate=clustered_rate(detected, part.cluster, seed),
-        robust_detection_rate=clustered_rate(robust, part.cluster, seed), attacks=reports,
-        curve=_curve(sweep, threat, detected, part.cluster, seed), flags=flags,
-        reliable=not any(flag.raised for flag in flags), seed=seed, queries=sweep.queries,
-        cpu_seconds=clock() - begin, moved_features=_moved(target, outcome.broken, detected),
-    )  # fmt: skip
-    return _aligned(report, malicious, attacked, robust, outcome.broken, detector)
+    x, starts = compiled.encode(part.raw), compiled.encode(benign.benign.raw)
+    objects = part.objects if _attacks_objects(detector, part) else None
+    return Target(detector, compiled, part.raw, x, starts, objects), attacked
+
+
+def _assert_consistent(report: RobustnessReport) -> None:
+    """Refuse a report that contradicts itself: only a defect of the evaluation can make one.
+
+    Raises:
+        AttackError: more robust than under one of its attacks, a rising curve, or not the clean rate at budget 0.
+    """
+    rates = [point.robust_detection_rate.value or 0.0 for point in report.curve]
+    robust = report.robust_detection_rate.value or 0.0
+    if any(robust > attack.robust_detection_rate + 1e-12 for attack in report.attacks):
+        raise AttackError("the cascade reports more robustness than one of its attacks: a defect of the evaluation")
+    if any(later > earlier + 1e-12 for earlier, later in itertools.pairwise(rates)):
+        raise AttackError(f"the robustness curve rises with the budget: {rates}: a defect of the evaluation")
+    if rates[0] != report.clean_detection_rate.value:
+        raise AttackError("the curve at budget 0 is not the clean detection rate: a defect of the evaluation")
 
 
 def _attacks_objects(detector: Detector, rows: LabelledRows) -> bool:
     if rows.objects is None:
         return False
-    from evaluation.urls.features import URL_FEATURES
-
     return tuple(detector.space.names) == tuple(URL_FEATURES)
 
 
@@ -170,7 +191,8 @@ def _sweep(
     larger = central
     for epsilon in reversed([budget for budget in budgets if budget < central]):
         attack(epsilon, attacks, rows[state[larger].mask[rows]])
-        attack(epsilon, attacks[:1], rows[~state[larger].mask[rows]])
+        if len(attacks) > 1:
+            attack(epsilon, attacks[:1], rows[~state[larger].mask[rows]])
         larger = epsilon
     for smaller, epsilon in itertools.pairwise(budgets):
         _carry(state[smaller], state[epsilon])

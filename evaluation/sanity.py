@@ -103,7 +103,7 @@ def noise_beats_gradient(target: Target, outcome: Outcome, ball: Ball, seed: int
     if not outcome.white_box or rows.size == 0:
         return _flag(name, None, 0.0, meaning)
     generator = stage_generator(seed, ball.epsilon, "noise")
-    problem = target.problem(rows, ball, CountingMargins(target.margins()))
+    problem = target.problem(rows, ball, CountingMargins(target.detector.margins))
     low, high = target.compiled.limits(problem.x, ball)
     noisy = np.zeros(rows.size, dtype=bool)
     for _ in range(NOISE_DRAWS):
@@ -129,7 +129,7 @@ def huge_budget_fails(target: Target, outcome: Outcome, ball: Ball, seed: int) -
     width = target.x.shape[1]
     reach = float(target.compiled.cost.max()) * (1.0 if ball.norm == "linf" else float(np.sqrt(width)))
     huge = Ball(ball.norm, max(reach, ball.epsilon) * 2)
-    problem = target.problem(rows, huge, CountingMargins(target.margins()))
+    problem = target.problem(rows, huge, CountingMargins(target.detector.margins))
     order = torch.cdist(problem.x, target.benign).argsort(dim=1)
     witnessed = np.zeros(rows.size, dtype=bool)
     for rank in np.unique(np.linspace(0, target.benign.shape[0] - 1, 8).astype(int)):

@@ -12,7 +12,8 @@ import torch
 from numpy.typing import NDArray
 
 from domain.digests import digest_json
-from evaluation.attacks.problem import Attack, AttackProblem, Candidates, CountingMargins, Margins, TwoLogitView
+from evaluation.attacks.problem import Attack, AttackProblem, Candidates, CountingMargins, TwoLogitView
+from evaluation.attacks.url_search import features_of
 from evaluation.constraints.ball import Ball
 from evaluation.constraints.compiled import CompiledSpace
 from evaluation.detectors.detector import Detector
@@ -48,10 +49,6 @@ class Target:
     benign: torch.Tensor
     objects: NDArray[Any] | None = None
 
-    def margins(self) -> Margins:
-        """Return the differentiable margins of the detector."""
-        return self.detector.margins
-
     def problem(self, rows: NDArray[np.intp], ball: Ball, counter: CountingMargins) -> AttackProblem:
         """Return the problem of attacking `rows` (positions) within `ball`."""
         return AttackProblem(
@@ -69,6 +66,8 @@ class Target:
         detector scores it, is below the operating point too and is feasible in float64.
         """
         x = candidates.x.detach().double()
+        if candidates.objects is not None:  # what counts is what the object really is, not what the attack says it is
+            x = self.compiled.encode(features_of(candidates.objects))
         raw = self.compiled.decode(x)
         with torch.no_grad():
             claimed = (self.detector.margins(x) < 0).numpy()
@@ -130,7 +129,7 @@ def run_cascade(
     for position, attack in enumerate(attacks):
         if alive.size and clock() > deadline:
             return stages, False
-        begin, counter = clock(), CountingMargins(target.margins())
+        begin, counter = clock(), CountingMargins(target.detector.margins)
         if not alive.size:
             stages.append(Stage(attack, 0, np.empty(0, dtype=np.intp), 0, 0.0, 0))
             continue

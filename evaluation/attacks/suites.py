@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from importlib import resources
 from typing import Any
 
@@ -15,8 +16,18 @@ from domain.monitor import Norm
 from evaluation.attacks.feasible_descent import FeasibleDescent
 from evaluation.attacks.genetic import GeneticSearch
 from evaluation.attacks.problem import Attack
+from evaluation.attacks.torch_adapter import TorchAttack
+from evaluation.attacks.url_search import UrlSearch
 
-BUILDERS: dict[str, Callable[..., Attack]] = {"feasible-descent": FeasibleDescent, "genetic": GeneticSearch}
+BUILDERS: dict[str, Callable[..., Attack]] = {
+    "fgsm": partial(TorchAttack, "fgsm"),
+    "pgd": partial(TorchAttack, "pgd"),
+    "apgd": partial(TorchAttack, "apgd"),
+    "square": partial(TorchAttack, "square"),
+    "feasible-descent": FeasibleDescent,
+    "genetic": GeneticSearch,
+    "url-search": UrlSearch,
+}
 
 
 @dataclass(frozen=True)
