@@ -117,22 +117,26 @@ class Projection:
     def _mend(self, x: Array, x0: Array, clean: Array, ball: Ball) -> Array:
         low, high = self._raw_limits(x0, clean, ball)
         wide = self._write(x, self._repair.sweep(self.decode(x), low, high, WIDE_SWEEPS), x0, clean, ball)
-        result, open_rows = x0.copy(), np.arange(x.shape[0])
+        good = self._good(wide, x0, clean, ball)
+        result = np.where(good[:, None], wide, x0)
+        left = np.flatnonzero(~good)
         for share in RETREATS:
-            start, home = x0[open_rows] + share * (wide[open_rows] - x0[open_rows]), clean[open_rows]
-            start = self._into_region(start, x0[open_rows], home, ball)
+            if not left.size:
+                break
+            start, home = x0[left] + share * (wide[left] - x0[left]), clean[left]
+            start = self._into_region(start, x0[left], home, ball)
             raw = self.decode(start)
             closer = (np.fmin(raw, home), np.fmax(raw, home))
-            mended = self._repair.sweep(raw, *self._with_room(closer, low[open_rows], high[open_rows]), RETREAT_SWEEPS)
-            candidate = self._write(start, mended, x0[open_rows], home, ball)
-            final = self.decode(candidate)
-            good = self._checker.check(final, home).ok
-            good &= ball.contains(candidate - x0[open_rows], self._geometry.cost)
-            result[open_rows[good]] = candidate[good]
-            open_rows = open_rows[~good]
-            if not open_rows.size:
-                break
+            mended = self._repair.sweep(raw, *self._with_room(closer, low[left], high[left]), RETREAT_SWEEPS)
+            candidate = self._write(start, mended, x0[left], home, ball)
+            good = self._good(candidate, x0[left], home, ball)
+            result[left[good]] = candidate[good]
+            left = left[~good]
         return result
+
+    def _good(self, x: Array, x0: Array, clean: Array, ball: Ball) -> NDArray[np.bool_]:
+        legal = self._checker.check(self.decode(x), clean).ok
+        return np.asarray(legal & ball.contains(x - x0, self._geometry.cost))
 
     def _with_room(self, closer: tuple[Array, Array], low: Array, high: Array) -> tuple[Array, Array]:
         """Give features that a non-linear equality defines all their room: they follow from the others."""

@@ -67,37 +67,53 @@ class RelationSystem:
         self.premises = np.array([rule.premise for rule in rules], dtype=int)
         self.conclusions = np.array([rule.conclusion for rule in rules], dtype=int)
 
-    def values(self, raw: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Return g and the size of its terms for raw rows `(n, d)`, both `(n, a)`; NaN where a term is missing."""
+    def values(
+        self, raw: NDArray[np.float64], pick: NDArray[np.int_] | None = None
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return g and the size of its terms for raw rows `(n, d)`, both `(n, a)`; NaN where a term is missing.
+
+        `pick` restricts the work to some atoms, by position.
+        """
+        chosen = np.arange(len(self.atoms)) if pick is None else pick
+        matrix, size, offset = self.matrix[chosen], self.size[chosen], self.offset[chosen]
         finite = np.isfinite(raw)
         complete = bool(finite.all())
         known = raw if complete else np.where(finite, raw, 0.0)
-        value = known @ self.matrix.T + self.offset
-        magnitude = np.abs(known) @ self.size.T + np.abs(self.offset)
+        value = known @ matrix.T + offset
+        magnitude = np.abs(known) @ size.T + np.abs(offset)
         with np.errstate(all="ignore"):
-            for index in np.flatnonzero(~self.is_linear):
-                left = evaluate(self.atoms[index].left, lambda column: known[:, column])
-                right = evaluate(self.atoms[index].right, lambda column: known[:, column])
-                value[:, index] = left - right
-                magnitude[:, index] = np.abs(left) + np.abs(right)
+            for column, index in enumerate(chosen):
+                if not self.is_linear[index]:
+                    left = evaluate(self.atoms[index].left, lambda feature: known[:, feature])
+                    right = evaluate(self.atoms[index].right, lambda feature: known[:, feature])
+                    value[:, column] = left - right
+                    magnitude[:, column] = np.abs(left) + np.abs(right)
         if not complete:
-            value[~finite @ self.uses.T] = np.nan
+            value[~finite @ self.uses[chosen].T] = np.nan
         return value, magnitude
 
-    def holds(self, raw: NDArray[np.float64]) -> NDArray[np.bool_]:
+    def holds(self, raw: NDArray[np.float64], pick: NDArray[np.int_] | None = None) -> NDArray[np.bool_]:
         """Return which atoms hold, `(n, a)`; an undefined value (missing term, division by zero) does not."""
-        value, magnitude = self.values(raw)
+        chosen = np.arange(len(self.atoms)) if pick is None else pick
+        value, magnitude = self.values(raw, pick)
+        equality = self.is_equality[chosen]
         with np.errstate(all="ignore"):
-            limit = np.where(self.is_equality, EQUALITY_TOLERANCE, INEQUALITY_TOLERANCE) * magnitude + 1e-12
-            limit = np.where(self.integral, np.minimum(limit, 0.25), limit)
-            return np.where(
-                self.is_equality, np.abs(value) <= limit, np.where(self.is_strict, value < 0, value <= limit)
-            ) & np.isfinite(value)
+            limit = np.where(equality, EQUALITY_TOLERANCE, INEQUALITY_TOLERANCE) * magnitude + 1e-12
+            limit = np.where(self.integral[chosen], np.minimum(limit, 0.25), limit)
+            held = np.where(self.is_strict[chosen], value < 0, value <= limit) & (~equality | (value >= -limit))
+            return np.asarray(held & np.isfinite(value))
 
     def violations(self, raw: NDArray[np.float64]) -> NDArray[np.bool_]:
         """Return which relations each raw row breaks, `(n, r)`."""
         if not self.rules:
             return np.zeros((raw.shape[0], 0), dtype=bool)
         held = self.holds(raw)
-        premise = np.where(self.premises >= 0, held[:, self.premises], np.bool_(True))
+        premise = held[:, self.premises] | (self.premises < 0)
         return np.asarray(premise & ~held[:, self.conclusions])
+
+    def broken(self, index: int, raw: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """Return which raw rows break the relation at `index`, `(n,)`."""
+        rule = self.rules[index]
+        pick = np.array([rule.conclusion] if rule.premise < 0 else [rule.conclusion, rule.premise])
+        held = self.holds(raw, pick)
+        return np.asarray(~held[:, 0] if rule.premise < 0 else held[:, 1] & ~held[:, 0])

@@ -33,18 +33,15 @@ class Repair:
         system, raw = self._system, raw.copy()
         order = sorted(range(len(system.rules)), key=lambda k: bool(system.is_equality[system.rules[k].conclusion]))
         for _ in range(sweeps):
-            broken = system.violations(raw)
-            if not broken.any():
+            rows = np.flatnonzero(system.violations(raw).any(axis=1))
+            if not rows.size:
                 break
-            stale = False
+            work, lowest, highest = raw[rows], low[rows], high[rows]
             for index in order:
-                # The first repair changes what the later relations see.
-                if stale:
-                    broken = system.violations(raw)
-                rows = np.flatnonzero(broken[:, index])
-                stale = rows.size > 0
-                if stale:
-                    raw[rows] = self._repair_rule(index, raw[rows], low[rows], high[rows])
+                hit = np.flatnonzero(system.broken(index, work))
+                if hit.size:
+                    work[hit] = self._repair_rule(index, work[hit], lowest[hit], highest[hit])
+            raw[rows] = work
         return raw
 
     def _repair_rule(self, index: int, raw: Array, low: Array, high: Array) -> Array:
@@ -59,7 +56,7 @@ class Repair:
         premise = rule.premise
         if premise < 0 or not system.is_linear[premise] or system.is_equality[premise]:
             return raw
-        rows = np.flatnonzero(system.violations(raw)[:, index])
+        rows = np.flatnonzero(system.broken(index, raw))
         if rows.size:
             # Where the conclusion is out of reach, make the premise false: -g <= 0, or -g < 0 for a weak premise.
             gap = 0.0 if system.is_strict[premise] else system.strict_gap[premise]

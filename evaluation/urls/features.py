@@ -31,8 +31,8 @@ _HINTS = (
 )  # fmt: skip
 _BRANDS = (
     "adobe", "alibaba", "amazon", "apple", "chase", "dhl", "docusign", "dropbox", "ebay", "facebook", "google",
-    "icloud", "instagram", "linkedin", "microsoft", "netflix", "office365", "outlook", "paypal", "santander", "steam", "usps",
-    "wellsfargo", "whatsapp", "yahoo",
+    "icloud", "instagram", "linkedin", "microsoft", "netflix", "office365", "outlook", "paypal", "santander", "steam",
+    "usps", "wellsfargo", "whatsapp", "yahoo",
 )  # fmt: skip
 _RISKY_SUFFIXES = frozenset(
     {"buzz", "cf", "click", "country", "ga", "gq", "icu", "info", "link", "live", "loan", "ml", "online", "pw", "ru",
