@@ -26,6 +26,15 @@ def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
+def database_time(connection: Connection) -> datetime:
+    """Return the database's own time, aware and in UTC: the clocks of workers may differ."""
+    if connection.dialect.name == "sqlite":
+        value = str(connection.execute(text("SELECT strftime('%Y-%m-%dT%H:%M:%f', 'now')")).scalar_one())
+        return datetime.fromisoformat(value).replace(tzinfo=UTC)
+    moment: datetime = connection.execute(text("SELECT clock_timestamp()")).scalar_one()
+    return moment.astimezone(UTC)
+
+
 class Ledger:
     """An open ledger.
 
@@ -74,14 +83,6 @@ class Ledger:
                 connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": UPGRADE_LOCK})
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
-
-    def now(self, connection: Connection) -> datetime:
-        """Return the database's own time, aware and in UTC."""
-        if self.is_sqlite:
-            value = str(connection.execute(text("SELECT strftime('%Y-%m-%dT%H:%M:%f', 'now')")).scalar_one())
-            return datetime.fromisoformat(value).replace(tzinfo=UTC)
-        moment: datetime = connection.execute(text("SELECT clock_timestamp()")).scalar_one()
-        return moment.astimezone(UTC)
 
     def close(self) -> None:
         """Close all connections."""
