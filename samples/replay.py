@@ -105,8 +105,9 @@ def replay(
     """Write the rows of `frame` as production of `[start, start + hours)` and return what was written.
 
     Args:
-        frame: columns of `features`, `label` (1 = malicious), optionally `event_time`, `family`, `subject`, `caller`.
-            With `event_time` the rows keep its order and their distances in proportion; without, the order of the rows.
+        frame: columns of `features`, `label` (1 = malicious), optionally `event_time`, `family`, `subject`, `caller`
+            and `object`. With `event_time` the rows keep its order and their distances in proportion; without, they
+            are spread evenly in their order.
         features: names of the features that are stored and scored.
         score: scores the rows as the deployed champion does.
         prefix: the sample ids are `<prefix>-<number>`; two replays into one store need different ones.
@@ -234,5 +235,6 @@ def _samples(
             "features": records,
             "score": np.asarray(scores["score"], dtype=float),
             "verdict": np.asarray(scores["verdict"]).astype(int),
+            "object": part["object"].to_numpy() if "object" in part else None,
         }
     )

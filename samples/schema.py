@@ -13,7 +13,7 @@ from domain.errors import DataError, SchemaMismatch
 
 SAMPLE_COLUMNS = (
     "sample_id", "event_time", "ingest_time", "caller", "subject", "model_version", "model_digest", "features",
-    "score", "verdict",
+    "score", "verdict", "object",
 )  # fmt: skip
 LABEL_COLUMNS = ("sample_id", "value", "kind", "labeller", "trust", "inclusion_probability", "time", "family")
 LABEL_KINDS = ("alert", "audit", "feed")
@@ -36,6 +36,7 @@ SAMPLE = sa.Table(
     sa.Column("features", sa.Text),
     sa.Column("score", sa.Double),
     sa.Column("verdict", sa.Integer),
+    sa.Column("object", sa.Text),  # the raw object behind the features, such as a URL, where there is one
     sa.Index("sample_by_ingest", "ingest_time", "sample_id", "position"),
     sa.Index("sample_by_id", "sample_id"),
 )  # fmt: skip

@@ -88,7 +88,7 @@ class SampleStore:
         if bool((identifiers.isna() | (identifiers.astype(str) == "")).any()):
             raise SchemaMismatch("every sample needs a sample_id that is not empty: it is what makes a pull exact")
         columns: dict[str, Any] = {"sample_id": identifiers.astype(str).to_numpy(dtype=object)}
-        for name in ("caller", "subject", "model_digest"):
+        for name in ("caller", "subject", "model_digest", "object"):
             columns[name] = _optional(frame, name, str)
         columns["model_version"] = _optional(frame, "model_version", _whole)
         columns["score"] = _optional(frame, "score", _number)
