@@ -50,7 +50,7 @@ class SimulatorConfig:
     infected_share: float = 0.05
     flows_per_session: float = 6.0
     client_stealth: float = 0.05
-    server_stealth: float = 0.6
+    server_stealth: float = 0.5
     first_days: Mapping[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
