@@ -1,4 +1,8 @@
-"""Child processes that never outlive us unseen: own session, log file, pid file, bounded end."""
+"""Child processes that never outlive us unseen: own session, log file, pid file, bounded end.
+
+A worker puts each flow run into a session of its own, so that a process group does not name all that a child started.
+Every child therefore carries a mark in its environment, which its own children inherit.
+"""
 
 from __future__ import annotations
 
@@ -22,11 +26,13 @@ logger = logging.getLogger(__name__)
 GRACE_SECONDS = 15.0
 _POLL_SECONDS = 0.1
 _LOG_LINES = 15
+_PROC = Path("/proc")
+MARK = "REVET_STARTED_AS"
 
 
 @dataclass(frozen=True)
 class Child:
-    """A process that we started as leader of its own session; its group bears its pid."""
+    """A process that we started as leader of its own session."""
 
     name: str
     process: subprocess.Popen[bytes]
@@ -34,7 +40,7 @@ class Child:
 
     @property
     def pid(self) -> int:
-        """Process id, which is also the id of its group."""
+        """Process id."""
         return self.process.pid
 
     def last_lines(self) -> str:
@@ -61,36 +67,39 @@ def birth_mark(pid: int) -> str:
     return asked.stdout.strip()
 
 
-def group_members(group: int) -> list[int]:
-    """Return the living processes of a process group; where /proc is missing, the group's id when any is alive."""
-    proc = Path("/proc")
-    if not (proc / "self" / "stat").exists():
-        with suppress(ProcessLookupError, PermissionError):
-            os.killpg(group, 0)
-            return [group]
-        return []
-    members = []
-    for entry in proc.iterdir():
+def marked(mark: str) -> list[int]:
+    """Return the living processes that carry `mark`, or descend from one that does."""
+    wanted = f"{MARK}={mark}"
+    if not (_PROC / "self" / "environ").exists():
+        asked = subprocess.run(["ps", "-axwwE", "-o", "pid=,command="], capture_output=True, text=True, check=False)
+        lines = (line.split(None, 1) for line in asked.stdout.splitlines())
+        return [int(pid) for pid, command in (line for line in lines if len(line) > 1) if wanted in command]
+    found = []
+    for entry in _PROC.iterdir():
         if entry.name.isdigit():
             with suppress(OSError):
-                state, _, its_group = (entry / "stat").read_text(encoding="utf-8").rpartition(")")[2].split()[:3]
-                if state != "Z" and int(its_group) == group:
-                    members.append(int(entry.name))
-    return members
+                if wanted.encode() in (entry / "environ").read_bytes().split(b"\0") and birth_mark(int(entry.name)):
+                    found.append(int(entry.name))
+    return found
 
 
-def end_group(group: int, reap: Callable[[], object], grace: float = GRACE_SECONDS) -> None:
-    """End every process of a group: ask, wait at most `grace` seconds, then kill."""
-    for number in (signal.SIGTERM, signal.SIGKILL):
-        with suppress(ProcessLookupError, PermissionError):
-            os.killpg(group, number)
-        deadline = time.monotonic() + grace
-        while time.monotonic() < deadline:
-            reap()
-            if not group_members(group):
-                return
-            time.sleep(_POLL_SECONDS)
-    logger.warning("process group %d is still alive after SIGKILL", group)
+def end_marked(mark: str, reap: Callable[[], object], grace: float = GRACE_SECONDS) -> None:
+    """End every process that carries `mark`: ask once, wait at most `grace` seconds, then kill until none is left."""
+    asked: set[int] = set()
+    begin = time.monotonic()
+    while (age := time.monotonic() - begin) < 2 * grace:
+        reap()
+        alive = marked(mark)
+        if not alive:
+            return
+        for pid in alive:
+            if age < grace and pid in asked:
+                continue
+            with suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, signal.SIGTERM if age < grace else signal.SIGKILL)
+            asked.add(pid)
+        time.sleep(_POLL_SECONDS)
+    logger.warning("processes %s are still alive after SIGKILL", alive)
 
 
 @dataclass
@@ -118,14 +127,14 @@ class Processes:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                env=dict(environ),
+                env={**environ, MARK: self.mark(name)},
                 cwd=folder or self.run_dir,
                 start_new_session=True,
             )
         child = Child(name, process, log)
         self.children.append(child)
         owner = {"owner": os.getpid(), "owner_birth": birth_mark(os.getpid())}
-        note = {"pid": child.pid, "birth": birth_mark(child.pid), "command": list(command), **owner}
+        note = {"pid": child.pid, "command": list(command), **owner}
         self._pid_file(name).write_text(json.dumps(note), encoding="utf-8")
         return child
 
@@ -153,7 +162,7 @@ class Processes:
         """End all children, last started first; a second call does nothing."""
         while self.children:
             child = self.children[-1]
-            end_group(child.pid, child.process.poll)
+            end_marked(self.mark(child.name), child.process.poll)
             child.process.poll()
             self._pid_file(child.name).unlink(missing_ok=True)
             self.children.pop()
@@ -165,22 +174,24 @@ class Processes:
             ServiceUnavailable: whoever started it is still there and needs it.
         """
         note = read_note(self._pid_file(name))
-        if note is None:
-            return False
-        found = note.is_alive
-        if found and note.is_owned:
+        left = marked(self.mark(name))
+        if note is not None and left and note.is_owned:
             raise ServiceUnavailable(
                 f"{name} already runs in this workspace (pid {note.pid}, started by pid {note.owner}); "
                 "end that first, or choose another home with --home"
             )
-        if found:
-            end_group(note.pid, lambda: None)
+        if left:
+            end_marked(self.mark(name), lambda: None)
         self._pid_file(name).unlink(missing_ok=True)
-        return found
+        return bool(left)
 
     def keep(self) -> None:
         """Let go of the children: they stay alive after us, and their pid files tell a later start whom to end."""
         self.children.clear()
+
+    def mark(self, name: str) -> str:
+        """Return the value of `MARK` in the environment of child `name` and of all that it starts."""
+        return f"{self.run_dir.resolve()}/{name}"
 
     def _pid_file(self, name: str) -> Path:
         return self.run_dir / f"{name}.pid.json"
@@ -191,14 +202,8 @@ class Note:
     """What a pid file says about a process and the one that started it."""
 
     pid: int
-    birth: str
     owner: int
     owner_birth: str
-
-    @property
-    def is_alive(self) -> bool:
-        """Whether that very process, not a later one of the same pid, is alive."""
-        return bool(self.birth) and birth_mark(self.pid) == self.birth
 
     @property
     def is_owned(self) -> bool:
@@ -210,7 +215,7 @@ def read_note(path: Path) -> Note | None:
     """Return what a pid file says, or None when there is none or it is unreadable."""
     with suppress(OSError, ValueError, KeyError, TypeError):
         note = json.loads(path.read_text(encoding="utf-8"))
-        return Note(int(note["pid"]), str(note["birth"]), int(note["owner"]), str(note["owner_birth"]))
+        return Note(int(note["pid"]), int(note["owner"]), str(note["owner_birth"]))
     return None
 
 

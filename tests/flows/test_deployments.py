@@ -14,7 +14,7 @@ from domain.monitor import ScheduleSettings
 from domain.settings import load_settings
 from flows.deployments import Target, deploy, export_yaml
 from flows.local.environment import child_environment, scrubbed
-from flows.local.processes import Processes, group_members
+from flows.local.processes import Processes, birth_mark, marked
 from flows.local.worker import start_worker
 
 pytestmark = pytest.mark.slow
@@ -239,11 +239,13 @@ def test_the_worker_runs_flows_and_its_death_changes_no_schedule(
     assert server.read(f"small/{target.monitor}")["schedules"] == found["schedules"]
 
     second = start_worker(processes, worker_environ, settings.work_pool, tmp_path / "work")
-    assert group_members(first.pid) == []
+    assert not birth_mark(first.pid)
     path = f"/deployments/{server.read(f'slow/{target.monitor}')['id']}/create_flow_run"
     running = server.call("POST", path, {})["id"]
     server.wait(running, lambda state: state == "RUNNING")
-    assert len(group_members(second.pid)) >= 2
+    alive = marked(processes.mark(second.name))
+    assert second.pid in alive
+    assert len(alive) >= 2
     processes.stop()
-    assert group_members(second.pid) == []
+    assert not any(birth_mark(pid) for pid in alive)
     assert server.read(f"small/{target.monitor}")["schedules"] == found["schedules"]

@@ -10,13 +10,13 @@ import pytest
 
 from domain.errors import ServiceUnavailable
 from flows.local.ports import free_port, is_listening
-from flows.local.processes import Processes, birth_mark, end_group, group_members
+from flows.local.processes import Processes, birth_mark, end_marked, marked
 
 SLEEP = [sys.executable, "-c", "import time; time.sleep(600)"]
 STUBBORN = """
 import signal, subprocess, sys, time
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
-subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'])
+subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'], start_new_session=True)
 print('ready', flush=True)
 time.sleep(600)
 """
@@ -40,19 +40,20 @@ def wait_for(condition, seconds=20.0):
 
 def test_a_stopped_child_is_gone_with_its_pid_file(processes, tmp_path):
     child = processes.start("one", SLEEP, os.environ)
-    assert group_members(child.pid) == [child.pid]
+    assert marked(processes.mark("one")) == [child.pid]
     assert json.loads((tmp_path / "run" / "one.pid.json").read_text())["pid"] == child.pid
     processes.stop()
-    assert group_members(child.pid) == []
+    assert not birth_mark(child.pid)
     assert list((tmp_path / "run").iterdir()) == []
 
 
 def test_a_child_that_ignores_sigterm_is_killed_with_its_own_children(processes):
     child = processes.start("stubborn", [sys.executable, "-c", STUBBORN], os.environ)
     processes.wait(child, lambda: "ready" in child.last_lines(), 20)
-    assert len(group_members(child.pid)) == 2
-    end_group(child.pid, child.process.poll, grace=0.5)
-    assert group_members(child.pid) == []
+    both = marked(processes.mark("stubborn"))
+    assert len(both) == 2
+    end_marked(processes.mark("stubborn"), child.process.poll, grace=0.5)
+    assert not any(birth_mark(pid) for pid in both)
 
 
 def test_a_child_that_ends_early_is_reported_with_the_end_of_its_log(processes):
@@ -80,15 +81,15 @@ def test_what_a_killed_start_left_behind_is_ended_by_the_next(tmp_path):
     orphan = int(done.stdout)
     assert birth_mark(orphan)
     assert Processes(tmp_path / "run", tmp_path / "logs").end_leftover("one")
-    assert group_members(orphan) == []
+    assert not birth_mark(orphan)
 
 
 def test_a_pid_that_belongs_to_another_process_now_is_left_alone(processes, tmp_path):
     bystander = processes.start("bystander", SLEEP, os.environ)
-    note = {"pid": bystander.pid, "birth": "another", "owner": 1, "owner_birth": ""}
+    note = {"pid": bystander.pid, "owner": 1, "owner_birth": ""}
     (tmp_path / "run" / "old.pid.json").write_text(json.dumps(note))
     assert not processes.end_leftover("old")
-    assert group_members(bystander.pid) == [bystander.pid]
+    assert birth_mark(bystander.pid)
 
 
 def test_a_second_start_beside_a_living_one_is_refused(processes, tmp_path):
@@ -133,7 +134,7 @@ def test_nothing_is_left_behind_after_a_signal(tmp_path, number, code):
     parent.send_signal(number)
     assert parent.wait(60) == code
     parent.stdout.close()
-    assert group_members(child) == []
+    assert not birth_mark(child)
     assert list((tmp_path / "run").iterdir()) == []
 
 
