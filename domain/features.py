@@ -13,7 +13,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from domain.digests import digest_json
-from domain.errors import FeatureSpaceError
+from domain.errors import FeatureSpaceError, RelationError
 from domain.relations import Relation, parse_relation
 
 Kind = Literal["real", "integer", "binary", "categorical"]
@@ -82,6 +82,8 @@ class Feature(BaseModel):
         if any(not math.isfinite(price) or price <= 0 for price in self.cost.values()):
             raise ValueError(f"feature {self.name!r}: costs must be positive numbers, got {self.cost}")
         order = [self.mutability[level] for level in LEVELS]
+        if self.kind == "categorical" and not {"fixed", "free"}.issuperset(order):
+            raise ValueError(f"feature {self.name!r}: categories have no order, so they are fixed or free, got {order}")
         if any(not _at_most(weaker, stronger) for weaker, stronger in itertools.pairwise(order)):
             raise ValueError(
                 f"feature {self.name!r}: a stronger attacker may never do less than a weaker one, got {order}"
@@ -111,7 +113,10 @@ class FeatureSpace(BaseModel):
             raise ValueError(f"feature names must be unique, repeated: {repeated}")
         categorical = {feature.name for feature in self.features if feature.kind == "categorical"}
         for text in self.relations:
-            relation = parse_relation(text, names)
+            try:
+                relation = parse_relation(text, names)
+            except RelationError as error:  # as a ValueError it is reported with the file and the other faults
+                raise ValueError(str(error)) from error
             if used := sorted(names[index] for index in relation.references if names[index] in categorical):
                 raise ValueError(f"relation {text!r} uses categorical features {used}; relations are over numbers")
         return self

@@ -13,6 +13,7 @@ text, and only the node types named here are accepted, so a relation can never e
 from __future__ import annotations
 
 import ast
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -22,6 +23,8 @@ from domain.errors import RelationError
 Operator = Literal["<=", ">=", "=", "<", ">"]
 Arithmetic = Literal["+", "-", "*", "/"]
 MAX_RELATION_LENGTH = 20_000
+# Trees are walked by recursion; this many levels are far below what the interpreter takes.
+MAX_RELATION_DEPTH = 400
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,8 +128,29 @@ def _comparison(part: str, text: str, positions: dict[str, int]) -> Comparison:
         raise RelationError(f"relation {text!r} cannot be parsed near {part.strip()!r}: {error}") from error
     if not isinstance(tree, ast.Compare) or len(tree.ops) != 1 or type(tree.ops[0]) not in _COMPARE:
         raise RelationError(f"relation {text!r}: expected one comparison with <=, >=, =, < or >, got {part.strip()!r}")
+    if (depth := _depth(tree)) > MAX_RELATION_DEPTH:
+        raise RelationError(
+            f"relation {text[:80]!r}... is nested {depth} levels deep, {MAX_RELATION_DEPTH} are allowed; split it"
+        )
     left, right = _expression(tree.left, text, positions), _expression(tree.comparators[0], text, positions)
     return Comparison(_COMPARE[type(tree.ops[0])], left, right)
+
+
+def _depth(tree: ast.AST) -> int:
+    deepest, level = 0, [tree]
+    while level:
+        deepest, level = deepest + 1, [child for node in level for child in ast.iter_child_nodes(node)]
+    return deepest
+
+
+def _number(value: float, text: str) -> Constant:
+    try:
+        number = float(value)
+    except OverflowError:
+        number = math.inf
+    if not math.isfinite(number):
+        raise RelationError(f"relation {text[:80]!r}: numbers must be finite and at most about 1.8e308")
+    return Constant(number)
 
 
 def _expression(node: ast.expr, text: str, positions: dict[str, int]) -> Expression:
@@ -134,7 +158,7 @@ def _expression(node: ast.expr, text: str, positions: dict[str, int]) -> Express
         case ast.Constant(value=bool()):
             raise RelationError(f"relation {text!r}: write 0 or 1 instead of {node.value!r}")
         case ast.Constant(value=int() | float() as value):
-            return Constant(float(value))
+            return _number(value, text)
         case ast.Name(id=name) if name in positions:
             return Reference(positions[name], name)
         case ast.Name(id=name):
