@@ -107,7 +107,7 @@ def _report(
     samples = frame[chosen]
     labelled = LabelledRows(
         raw=Encoding([feature.model_dump(mode="json") for feature in space.features]).to_raw(samples),
-        y=malicious.astype(np.int8), cluster=samples["subject"].astype(str).to_numpy(dtype=object), family=family,
+        y=malicious.astype(np.int8), cluster=_clusters(samples), family=family,
         objects=samples["object"].astype(str).to_numpy(dtype=object) if "object" in samples else None,
     )  # fmt: skip
     weight = weights[chosen]
@@ -128,6 +128,14 @@ def _report(
         slices=slices_by_family(verdict, labelled, weight) if identified and len(labelled) else (),
     )  # fmt: skip
     return ProductionResult(report, labelled, weight, verdict, mature)
+
+
+def _clusters(samples: pd.DataFrame) -> NDArray[Any]:
+    """Return the subject of each row `(m,)`; a row without one is a cluster of its own."""
+    subject = samples["subject"]
+    unknown = subject.isna() | (subject.astype(str) == "")
+    own = "row:" + samples["sample_id"].astype(str)
+    return subject.astype(str).where(~unknown, own).to_numpy(dtype=object)
 
 
 def _weights(table: pd.DataFrame) -> NDArray[np.float64]:

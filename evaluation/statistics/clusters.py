@@ -46,7 +46,7 @@ def design_effect(outcomes: NDArray[np.float64], weights: NDArray[np.float64], c
     """Return how many times clustering inflates the variance of the weighted mean of `outcomes`; at least 1.
 
     Ratio of the linearised variance over cluster totals to the one over rows (Korn and Graubard 1998). Where all
-    outcomes agree nothing can be estimated and 1 is returned.
+    outcomes agree nothing can be estimated and 1 is returned; one single cluster counts as one row.
     """
     total = float(weights.sum())
     if total <= 0:
@@ -55,7 +55,9 @@ def design_effect(outcomes: NDArray[np.float64], weights: NDArray[np.float64], c
     per_row = float(residual @ residual)
     if per_row <= 1e-12 * total:
         return 1.0
-    totals = np.bincount(codes, weights=residual)
     count = int(np.unique(codes).size)
-    correction = count / (count - 1) if count > 1 else float(residual.size)
+    if count == 1:
+        return float(residual.size)
+    totals = np.bincount(codes, weights=residual)
+    correction = count / (count - 1) * (residual.size - 1) / residual.size
     return max(1.0, float(totals @ totals) / per_row * correction)
