@@ -7,7 +7,7 @@ no reason to stop: it is reported as a fault, which the pull puts into quarantin
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -48,8 +48,9 @@ class Fault:
 
 
 class Source(Protocol):
-    """Gives stored samples in pieces of bounded size."""
+    """Gives stored samples in pieces of bounded size; `ordered` ones in order of `(ingest_time, sample_id)`."""
 
+    ordered: bool
     faults: list[Fault]
 
     def read(self, after: Cursor, until: datetime, chunk: int) -> Iterator[pd.DataFrame]:
@@ -59,6 +60,8 @@ class Source(Protocol):
 
 class StoreSource:
     """Samples of a `SampleStore`, in the order in which they arrived."""
+
+    ordered = True
 
     def __init__(self, store: SampleStore) -> None:
         self.store = store
@@ -75,6 +78,8 @@ class ParquetSource:
     A file needs `sample_id`, `event_time` and either `features` (JSON text) or the features as columns of their own.
     Without `ingest_time` the time at which the file was written counts. Memory is bounded by the chunk.
     """
+
+    ordered = False
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -101,7 +106,9 @@ class ParquetSource:
                 self.faults.append(Fault(name, _digest(path), f"file {name} cannot be read as samples: {reason}"))
 
     def _read_file(self, path: Path, after: Cursor, until: datetime, chunk: int) -> Iterator[pd.DataFrame]:
-        written = datetime.fromtimestamp(path.stat().st_mtime, tz=UTC)
+        status = path.stat()
+        # A copy may keep the old time of writing; the time of its last change of name or content it cannot keep.
+        written = datetime.fromtimestamp(max(status.st_mtime, status.st_ctime), tz=UTC)
         with pq.ParquetFile(path) as file:
             names = set(file.schema_arrow.names)
             if missing := sorted({"sample_id", "event_time"} - names):
@@ -163,7 +170,7 @@ def _as_samples(frame: pd.DataFrame, written: datetime) -> pd.DataFrame:
     return samples
 
 
-def row_digest(row: dict[str, Any]) -> str:
+def row_digest(row: Mapping[Any, Any]) -> str:
     """Return what tells two rows of one sample_id apart: features, event time, model and score."""
     told = [str(row.get(name)) for name in ("features", "event_time", "model_version", "score", "verdict")]
     return digest_bytes("\x1f".join(told).encode())[:32]

@@ -25,6 +25,7 @@ from registry.ledger.tables import window as window_table
 from registry.ledger.tables import window_batch
 from samples.schema import EPOCH
 
+ROW_DIGEST = "row_digest"  # tells a repeated row from one that only repeats the id
 FILLING, OPEN, CLOSED = "filling", "open", "closed"
 
 
@@ -145,6 +146,7 @@ def window_frame(ledger: Ledger, content: ContentStore, ref: WindowRef) -> pd.Da
             f"window {ref.start.isoformat()} of {ref.monitor!r} has {len(frame)} rows, the ledger says {ref.rows};"
             " restore the content store from a backup"
         )
+    frame = frame.drop(columns=ROW_DIGEST, errors="ignore")
     if "object" in frame and bool(frame["object"].isna().any()):
         frame = frame.drop(columns="object")
     return frame.sort_values(["event_time", "sample_id"], kind="stable", ignore_index=True)

@@ -176,6 +176,7 @@ def validate(frame: pd.DataFrame, contract: Contract, judge: Judge | None = None
         ],
         axis=1,
     )
+    unparsed = set(np.flatnonzero(parsed[PARSE_ERROR].notna().to_numpy()).tolist())
     reasons: dict[int, list[str]] = {}
     summary = []
     for outcome in (judge or _great_expectations)(judged, contract):
@@ -183,6 +184,10 @@ def validate(frame: pd.DataFrame, contract: Contract, judge: Judge | None = None
             continue
         rule, severity = outcome.expectation, outcome.expectation.severity
         broken = _broken_rows(outcome, judged)
+        if rule.kwargs.get("column") != PARSE_ERROR:  # what did not parse breaks every other rule too: told once
+            broken = tuple(position for position in broken if position not in unparsed)
+        if outcome.broken and not broken:
+            continue
         summary.append(
             {"rule": rule.reason or rule.type, "type": rule.type, "severity": severity, "rows": len(broken),
              "column": str(rule.kwargs.get("column", "")), "observed": outcome.observed}
