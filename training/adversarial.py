@@ -19,13 +19,21 @@ from torch.nn import functional
 
 from domain.features import FeatureSpace, Level
 from domain.monitor import ThreatSettings
+from evaluation.attacks.inner import descent_direction, step_radius
+from evaluation.constraints.ball import Ball
+from evaluation.constraints.compiled import CompiledSpace
 from evaluation.rows import LabelledRows
-from training.data import encoding_of
+from evaluation.urls.edits import propose_edits
+from evaluation.urls.features import URL_FEATURES, extract
+from training.data import encode, encoding_of
 
 Margins = Callable[[Tensor], Tensor]
+FIRST_STEP = 2.0  # in units of half the width of the box that the attacker may use
+NEIGHBOURS = 4
+NEIGHBOUR_POOL = 2_000
 VARIANTS = 24
-DEPTHS = (1, 2, 3, 4)
-POOL_ROWS = 6_000
+DEPTH_ROOTS = (1, 2, 2, 2)  # how many URLs are edited further at each depth
+POOL_ROWS = 4_000
 
 
 class Adversary(Protocol):
@@ -43,25 +51,59 @@ class Adversary(Protocol):
 
 
 class FeatureAdversary:
-    """The feasible gradient attack of the evaluation, in model space."""
+    """Feasible gradient descent in model space, with the projection that the evaluation attacks with.
 
-    def __init__(self, space: FeatureSpace, threat: ThreatSettings) -> None:
-        from evaluation.constraints.compiled import CompiledSpace
+    Steps shrink from the whole budget to a part of it: whole numbers are truncated toward the clean value after each
+    step, so that small steps alone never move them, and large steps alone only visit corners. With steps of one size a
+    network learnt to withstand that size and fell to every other. Starts: clean rows, random ones, and rows toward the
+    nearest benign rows.
+    """
 
+    def __init__(self, space: FeatureSpace, threat: ThreatSettings, malicious: Tensor, benign: Tensor) -> None:
         self.compiled = CompiledSpace(space, threat.level)
         self.threat = threat
+        self.neighbours = _nearest(malicious, benign, self.compiled.movable)
 
     def perturb(
         self, margins: Margins, positions: Tensor, x: Tensor, *, strength: float, steps: int, generator: torch.Generator
     ) -> Tensor:
-        """Return attacked rows `(b, D)`, feasible and within `strength` times the budget."""
-        from evaluation.attacks.inner import inner_attack
-        from evaluation.constraints.ball import Ball
-
-        del positions
+        """Return attacked rows `(b, D)`, projected and within `strength` times the budget."""
         ball = Ball(norm=self.threat.norm, epsilon=self.threat.epsilon * strength)
-        attacked: Tensor = inner_attack(margins, self.compiled, ball, x.double(), steps=steps, generator=generator)
-        return attacked.detach().to(x.dtype)
+        clean = x.double()
+        low, high = self.compiled.limits(clean, ball)
+        radius = step_radius(self.compiled, ball, clean)
+        current = self.compiled.project(self._start(positions, clean, low, high, generator), clean, ball)
+        best, lowest = clean, torch.full((len(clean),), torch.inf, dtype=torch.float64)
+        for step in range(steps + 1):
+            direction, values = descent_direction(margins, self.compiled, ball, current)
+            better = values < lowest
+            best = torch.where(better[:, None], current, best)
+            lowest = torch.where(better, values, lowest)
+            if step < steps:
+                size = FIRST_STEP * (1 - 0.9 * step / steps)
+                current = self.compiled.project(current + size * radius * direction, clean, ball)
+        return best.detach().to(x.dtype)
+
+    def _start(self, positions: Tensor, clean: Tensor, low: Tensor, high: Tensor, generator: torch.Generator) -> Tensor:
+        kind = torch.rand((len(clean), 1), generator=generator)
+        noise = torch.rand(clean.shape, generator=generator, dtype=torch.float64)
+        random = low + noise * (high - low)
+        pick = torch.randint(0, NEIGHBOURS, (len(clean),), generator=generator)
+        toward = torch.minimum(torch.maximum(self.neighbours[positions, pick].double(), low), high)
+        return torch.where(kind < 0.4, clean, torch.where(kind < 0.6, random, toward))
+
+
+def _nearest(malicious: Tensor, benign: Tensor, movable: Tensor) -> Tensor:
+    """Return `(n, NEIGHBOURS, D)`: for each malicious row the benign rows nearest where the attacker can move."""
+    mask = movable.to(malicious.dtype)
+    pool = benign[:NEIGHBOUR_POOL]
+    count = min(NEIGHBOURS, len(pool))
+    parts = [
+        torch.cdist(chunk * mask, pool * mask).topk(count, dim=1, largest=False).indices
+        for chunk in torch.split(malicious, 2048)
+    ]
+    found = torch.cat(parts)
+    return pool[found[:, torch.arange(NEIGHBOURS) % count]]
 
 
 class PoolAdversary:
@@ -90,16 +132,16 @@ def edits_objects(space: FeatureSpace, rows: LabelledRows) -> bool:
     """Return whether the rows are URLs whose features this project extracts itself."""
     if rows.objects is None:
         return False
-    from evaluation.urls.features import URL_FEATURES
-
     return space.names == tuple(URL_FEATURES)
 
 
-def build_adversary(space: FeatureSpace, threat: ThreatSettings, malicious: LabelledRows, seed: int) -> Adversary:
+def build_adversary(
+    space: FeatureSpace, threat: ThreatSettings, malicious: LabelledRows, benign: LabelledRows, seed: int
+) -> Adversary:
     """Return the adversary that fits the rows: in object space where that is possible."""
     if edits_objects(space, malicious):
         return PoolAdversary(object_pool(space, malicious, threat.level, seed))
-    return FeatureAdversary(space, threat)
+    return FeatureAdversary(space, threat, encode(space, malicious), encode(space, benign.benign))
 
 
 def object_pool(
@@ -109,9 +151,6 @@ def object_pool(
 
     Rows beyond `POOL_ROWS` keep their clean features as only variant, so that the cost stays bounded.
     """
-    from evaluation.urls.edits import propose_edits
-    from evaluation.urls.features import extract
-
     encoding = encoding_of(space)
     clean = torch.as_tensor(encoding.encode(malicious.raw), dtype=torch.float32)
     pool = clean[:, None, :].repeat(1, variants + 1, 1)
@@ -119,11 +158,9 @@ def object_pool(
         return pool
     rng = np.random.default_rng([seed, 211])
     rows = rng.permutation(len(malicious))[:POOL_ROWS]
-    depths = np.sort(np.resize(np.array(DEPTHS), variants))
     urls: list[str] = []
     for row in rows:
-        original = str(malicious.objects[row])
-        urls.extend(_edited(original, int(depth), rng, level, propose_edits) for depth in depths)
+        urls.extend(_edited(str(malicious.objects[row]), variants, rng, level, propose_edits))
     if urls:
         encoded = torch.as_tensor(encoding.encode(np.asarray(extract(urls))), dtype=torch.float32)
         pool[torch.as_tensor(rows), 1:] = encoded.reshape(len(rows), variants, -1)
@@ -132,17 +169,24 @@ def object_pool(
 
 def _edited(
     url: str,
-    depth: int,
+    variants: int,
     rng: np.random.Generator,
     level: Level,
     propose: Callable[[str, np.random.Generator, Level], list[str]],
-) -> str:
-    for _ in range(depth):
-        proposals = propose(url, rng, level)
-        if not proposals:
-            break
-        url = proposals[int(rng.integers(len(proposals)))]
-    return url
+) -> list[str]:
+    """Return `variants` edited versions in the order of their depth; a URL without any edit repeats itself."""
+    found: list[str] = []
+    roots, per_root = [url], -(-variants // len(DEPTH_ROOTS))
+    for count in DEPTH_ROOTS:
+        # Each proposal lists many edits at the price of one call: several variants grow from few roots.
+        layer: list[str] = []
+        for root in roots[:count]:
+            proposals = propose(root, rng, level) or [root]
+            picked = rng.permutation(len(proposals))[: -(-per_root // count)]
+            layer.extend(proposals[int(index)] for index in picked)
+        found.extend(layer)
+        roots = [layer[int(index)] for index in rng.permutation(len(layer))]
+    return (found * variants)[:variants]
 
 
 @dataclass(frozen=True)

@@ -111,7 +111,7 @@ def train_detector(
         load_checkpoint(extras.checkpoint, state)
     loop = Loop(
         x=x, y=torch.as_tensor(train.y, dtype=torch.float32), weight=class_weights(train.y, weights),
-        adversary=build_adversary(space, threat, train.malicious, seed) if adversarial else None,
+        adversary=build_adversary(space, threat, train.malicious, train, seed) if adversarial else None,
         schedule=Schedule(extras.epochs or recipe.epochs, recipe.attack_steps), recipe=recipe,
         rate=recipe.learning_rate * (WARM_RATE if champion is not None else 1.0),
     )  # fmt: skip

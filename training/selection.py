@@ -71,7 +71,7 @@ class Judge:
         if adversarial:
             rows = np.sort(rng.permutation(len(malicious))[:ATTACKED_ROWS])
             self.attacked = torch.as_tensor(rows)
-            self.adversary = build_adversary(space, threat, malicious.take(rows), seed)
+            self.adversary = build_adversary(space, threat, malicious.take(rows), calibration, seed)
 
     def judge(self, network: nn.Module) -> Judgement:
         """Return the rates of `network` at its own operating point."""

@@ -1,0 +1,191 @@
+"""Hardening: the successor learns from recent labelled rows, under attack, and never from suspicious ones."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from domain.errors import DataError
+from domain.monitor import HardeningSettings, ThreatSettings
+from evaluation.detectors.detector import Detector
+from evaluation.rows import LabelledRows
+from training.calibration import operating_point
+from training.data import Progress, TrainingData, TrainingResult
+from training.fitting import Extras, train_detector
+from training.screening import ScreenResult, screen
+from training.selection import Judge
+from training.splits import split_by_cluster
+
+__all__ = ["SuspiciousBatch", "harden", "rethreshold"]
+
+RECENT_SHARES = {"train": 0.6, "selection": 0.2, "calibration": 0.2}
+RECENT_MASS = 0.3
+RECENT_WEIGHT_LIMIT = 10.0
+CALIBRATION_MASS = 0.5
+MIN_RECENT_BENIGN = 50
+WARM_SHARE = 0.4
+
+
+class SuspiciousBatch(DataError):
+    """The poisoning screen refused the recent rows as a whole."""
+
+
+@dataclass(frozen=True)
+class _Recent:
+    train: LabelledRows
+    selection: LabelledRows
+    calibration: LabelledRows
+    calibration_weights: NDArray[np.float64]
+
+
+def harden(
+    champion: Detector,
+    data: TrainingData,
+    recent: LabelledRows,
+    *,
+    recipe: HardeningSettings,
+    threat: ThreatSettings,
+    budget: float,
+    seed: int,
+    progress: Progress | None = None,
+    recent_weights: NDArray[np.float64] | None = None,
+    checkpoints: Path | None = None,
+) -> TrainingResult:
+    """Return the challenger: adversarially trained on the replayed training rows and the recent ones.
+
+    Two candidates run, one from the champion's weights (where the recipe says so) and one from scratch; the better one
+    on the selection rows under attack, at its operating point, wins. Recent rows pass the poisoning screen first; they
+    weigh `RECENT_MASS` of their class, a fifth of their clusters joins the selection, a fifth the calibration, where
+    the benign ones get up to half of the mass: the threshold follows benign drift, and neither the old nor the new
+    benign rows can exceed twice the budget.
+
+    Args:
+        champion: the deployed detector.
+        data: rows of the bootstrap.
+        recent: labelled production rows; no row of a benchmark.
+        recent_weights: inverse inclusion probabilities `(n,)` of the recent rows. Alerts are always labelled, other
+            rows by audit only: unweighted, false positives would look far too common and the threshold rise.
+        checkpoints: folder in which an interrupted run finds its state again.
+
+    Raises:
+        SuspiciousBatch: the screen refused the recent rows.
+        NotEnoughRows: a part lacks a class.
+    """
+    started = time.process_time()
+    found = screen(recent, data.train, max_share=recipe.max_poison_share, seed=seed, space=champion.space)
+    if found.refused:
+        raise SuspiciousBatch(f"the recent labelled rows are not learnt from: {found.reason}")
+    mass = np.ones(len(recent)) if recent_weights is None else np.asarray(recent_weights, dtype=np.float64)
+    parts = _split_recent(recent.take(found.kept), mass[found.kept], seed)
+    joined = TrainingData(
+        train=LabelledRows.concatenate([data.train, parts.train]),
+        selection=LabelledRows.concatenate([data.selection, parts.selection]),
+        calibration=LabelledRows.concatenate([data.calibration, parts.calibration]),
+    )
+    extras = Extras(
+        row_weights=_row_weights(data.train.y, parts.train.y),
+        calibration_weights=_calibration_weights(data.calibration.y, parts.calibration.y, parts.calibration_weights),
+        recent=parts.selection if (parts.selection.y == 1).any() else None,
+        reference=_reference(champion, data, threat=threat, budget=budget, seed=seed),
+        metadata=_facts(recent, found, champion),
+    )
+    results = []
+    for name, start in _candidates(champion, recipe):
+        epochs = max(4, round(WARM_SHARE * recipe.epochs)) if start is not None else recipe.epochs
+        checkpoint = None if checkpoints is None else checkpoints / f"{name}.safetensors"
+        result = train_detector(
+            joined, champion.space, recipe, threat=threat, budget=budget, adversarial=True, seed=seed,
+            champion=start, progress=_named(name, progress),
+            extras=replace(extras, epochs=min(epochs, recipe.epochs), checkpoint=checkpoint),
+        )  # fmt: skip
+        results.append(result)
+    best = max(results, key=lambda result: result.score)
+    return replace(best, seconds=time.process_time() - started)
+
+
+def rethreshold(champion: Detector, benign: LabelledRows, *, budget: float) -> Detector:
+    """Return the champion with its operating point moved to `budget` on the benign rows of `benign`.
+
+    The remedy for benign drift: no weight changes, so there is nothing to learn from a poisoned row but the threshold.
+
+    Raises:
+        NotEnoughRows: there are no benign rows.
+    """
+    threshold = operating_point(champion.score_raw(benign.benign.raw).logit, budget)
+    facts = {**champion.metadata, "rethresholded_from": champion.threshold, "rethresholded_on": benign.benign.digest}
+    return replace(champion, threshold=threshold, metadata=facts)
+
+
+def _candidates(champion: Detector, recipe: HardeningSettings) -> list[tuple[str, Detector | None]]:
+    """Return the racers by name; a champion of another shape than the recipe's cannot be the start."""
+    fits = list(champion.architecture.get("hidden", [])) == list(recipe.hidden)
+    scratch: list[tuple[str, Detector | None]] = [("scratch", None)]
+    return [("warm", champion), *scratch] if recipe.warm_start and fits else scratch
+
+
+def _split_recent(recent: LabelledRows, mass: NDArray[np.float64], seed: int) -> _Recent:
+    """Return the parts of the recent rows by cluster; weights travel with their rows."""
+    if len(np.unique(recent.cluster.astype(str))) < len(RECENT_SHARES):
+        nothing = recent.take(np.zeros(len(recent), dtype=bool))
+        return _Recent(recent, nothing, nothing, mass[:0])
+    # The position of each row rides along as one more column, to find its weight again after the split.
+    numbered = replace(recent, raw=np.column_stack([recent.raw, np.arange(len(recent))]))
+    parts = split_by_cluster(numbered, RECENT_SHARES, seed)
+    rows = {name: part.raw[:, -1].astype(int) for name, part in parts.items()}
+    return _Recent(
+        recent.take(rows["train"]), recent.take(rows["selection"]), recent.take(rows["calibration"]),
+        mass[rows["calibration"]],
+    )  # fmt: skip
+
+
+def _row_weights(old: NDArray[np.int8], new: NDArray[np.int8]) -> NDArray[np.float64]:
+    """Return weights of old and new training rows: the new ones get `RECENT_MASS` of their class, within a limit."""
+    weights = np.ones(len(old) + len(new))
+    for label in (0, 1):
+        before, after = int((old == label).sum()), int((new == label).sum())
+        if after:
+            wanted = RECENT_MASS / (1 - RECENT_MASS) * before / after
+            weights[len(old) :][new == label] = min(max(wanted, 1.0), RECENT_WEIGHT_LIMIT)
+    return weights
+
+
+def _calibration_weights(
+    old: NDArray[np.int8], new: NDArray[np.int8], mass: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Return weights of the calibration rows; few recent benign rows count as they are, many get half of the mass."""
+    weights = np.ones(len(old) + len(new))
+    benign_before, benign_after = int((old == 0).sum()), int((new == 0).sum())
+    if benign_after == 0:
+        return weights
+    relative = mass / mass[new == 0].mean()
+    share = CALIBRATION_MASS / (1 - CALIBRATION_MASS) * benign_before / benign_after
+    factor = min(max(share, 1.0), RECENT_WEIGHT_LIMIT) if benign_after >= MIN_RECENT_BENIGN else 1.0
+    weights[len(old) :] = np.where(new == 0, relative * factor, 1.0)
+    return weights
+
+
+def _reference(champion: Detector, data: TrainingData, *, threat: ThreatSettings, budget: float, seed: int) -> float:
+    """Return the champion's detection rate on the selection rows at the budget: what the challenger should keep."""
+    judge = Judge(
+        champion.space, data.selection, data.calibration,
+        threat=threat, budget=budget, seed=seed, steps=1, adversarial=False,
+    )  # fmt: skip
+    return judge.judge(champion.network).detection_rate
+
+
+def _named(name: str, progress: Progress | None) -> Progress | None:
+    return None if progress is None else lambda message, share: progress(f"{name}: {message}", share)
+
+
+def _facts(recent: LabelledRows, found: ScreenResult, champion: Detector) -> dict[str, object]:
+    return {
+        "recent_rows": len(recent),
+        "recent_kept": int(found.kept.sum()),
+        "recent_digest": recent.digest,
+        "screen": found.reason,
+        "champion_threshold": champion.threshold,
+    }
