@@ -163,7 +163,8 @@ class Processes:
         while self.children:
             child = self.children[-1]
             end_marked(self.mark(child.name), child.process.poll)
-            child.process.poll()
+            with suppress(subprocess.TimeoutExpired):  # its memory, and the mark in it, goes before the process does
+                child.process.wait(GRACE_SECONDS)
             self._pid_file(child.name).unlink(missing_ok=True)
             self.children.pop()
 

@@ -84,6 +84,19 @@ class Ledger:
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
 
+    def revision(self) -> tuple[str, str]:
+        """Return the revision of the tables, empty before the first upgrade, and the newest that this code knows."""
+        from alembic.config import Config
+        from alembic.runtime.migration import MigrationContext
+        from alembic.script import ScriptDirectory
+
+        config = Config()
+        config.set_main_option("script_location", "registry.ledger:migrations")
+        config.set_main_option("path_separator", "os")
+        with self.read() as connection:
+            current = MigrationContext.configure(connection).get_current_revision()
+        return current or "", ScriptDirectory.from_config(config).get_current_head() or ""
+
     def close(self) -> None:
         """Close all connections."""
         self.engine.dispose()
