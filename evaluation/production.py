@@ -84,6 +84,7 @@ def evaluate_production(
     table["value"] = ids.map(truth["value"]).to_numpy(dtype=np.float64)
     table["family"] = ids.map(truth["family"]).to_numpy()
     table["probability"] = ids.map(audited).to_numpy(dtype=np.float64)
+    table["alert_probability"] = ids.map(_alert_probability(known)).fillna(1.0).to_numpy(dtype=np.float64)
     mature = _is_mature(frame, horizon_hours, as_of)
     return _report(frame, table, space, quarantined=quarantined, contradictions=contradictions, mature=mature)
 
@@ -181,28 +182,45 @@ def _false_positive_rate(
 def _coverage(table: pd.DataFrame) -> float:
     """Return the share of the labels due that arrived: alerts, and negatives that the audit stream drew.
 
-    An audit stream that silently stops draws too few negatives for its own probabilities; the shortfall beyond three
-    standard errors counts as due.
+    Where only a known share of the alerts is labelled by design, that share is due. An audit stream that silently
+    stops has drawn too few negatives for its own probabilities; the shortfall beyond three standard errors is due.
     """
     alert, known = table["verdict"].to_numpy(), table["value"].notna().to_numpy()
     drawn = ~alert & table["probability"].notna().to_numpy()
-    arrived, due = int((known & (alert | drawn)).sum()), float((alert | drawn).sum())
-    if drawn.any():
-        probability = table["probability"].to_numpy()[drawn]
-        stands_for = float((1 / probability).sum())
-        error = float(np.sqrt(((1 - probability) / probability**2).sum()))
-        negatives = float((~alert).sum())
-        if stands_for + STANDARD_ERRORS * error < negatives:
-            due += float(drawn.sum()) * (negatives / stands_for - 1)
-    return arrived / due if due else 0.0
+    probability = table["alert_probability"].to_numpy()[alert & known]
+    due_alerts = max(float((alert & known).sum()), alert.sum() * (probability.mean() if probability.size else 1.0))
+    due = (
+        due_alerts + float(drawn.sum()) + _audit_shortfall(table["probability"].to_numpy()[drawn], int((~alert).sum()))
+    )
+    return float((known & (alert | drawn)).sum()) / due if due else 0.0
+
+
+def _audit_shortfall(probability: NDArray[np.float64], negatives: int) -> float:
+    """Return how many audited negatives are missing, given the `(m,)` probabilities of those that were drawn."""
+    if not probability.size:
+        return 0.0
+    stands_for = float((1 / probability).sum())
+    error = float(np.sqrt(((1 - probability) / probability**2).sum()))
+    missing = stands_for + STANDARD_ERRORS * error < negatives
+    return probability.size * (negatives / stands_for - 1) if missing else 0.0
+
+
+def _alert_probability(labels: pd.DataFrame) -> pd.Series[float]:
+    """Return by sample how probable it was that an alert is labelled at all; 1 where nothing is stated."""
+    chosen = labels[labels["kind"] == "alert"].groupby("sample_id")["inclusion_probability"].max()
+    return chosen.astype(np.float64).where(chosen.between(0, 1, inclusive="right"), 1.0)
 
 
 def _resolve(labels: pd.DataFrame) -> tuple[pd.DataFrame, int]:
     """Return one value and family per sample (highest trust, then latest), and how many samples were contradicted."""
     given = labels[labels["value"].notna()].sort_values(["trust", "time"], kind="stable")
     by_sample = given.assign(family=given.get("family", "")).groupby("sample_id")
+    values = by_sample[["value", "family"]].last()
+    if "contradictory" in given:
+        # Resolved labels: one row per sample, which says itself whether others disagreed.
+        return values, int(given["contradictory"].astype(bool).sum())
     spread = by_sample["value"].agg(["min", "max"])
-    return by_sample[["value", "family"]].last(), int((spread["min"] != spread["max"]).sum())
+    return values, int((spread["min"] != spread["max"]).sum())
 
 
 def _is_mature(frame: pd.DataFrame, horizon_hours: float, as_of: datetime) -> bool:

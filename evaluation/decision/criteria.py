@@ -18,6 +18,7 @@ FALSE_POSITIVES = "production/false_positive_rate"
 ROBUST = "robust/detection_rate"
 CLEAN = "clean/detection_rate"
 DRIFT = "drift/drifted_share"
+VAGUE = 2.0
 REQUIRED = (COVERAGE, DETECTION, FALSE_POSITIVES)
 
 
@@ -100,10 +101,19 @@ def _coverage(inputs: DecisionInputs, policy: PolicySettings) -> Criterion:
 
 
 def detection_limit(inputs: DecisionInputs, policy: PolicySettings) -> float | None:
-    """Return the rate below which detection counts as degraded: the baseline's lower bound minus the tolerance."""
-    window = inputs.baseline_production
-    trusted = window is not None and window.identified and window.malicious >= policy.min_malicious
-    baseline = window.detection_rate if window is not None and trusted else inputs.baseline_clean.detection_rate
+    """Return the rate below which detection counts as degraded: the baseline's lower bound minus the tolerance.
+
+    A trusted window is the baseline only where it is precise: the lower bound of a vague one would forgive any loss.
+    """
+    baseline, window = inputs.baseline_clean.detection_rate, inputs.baseline_production
+    if window is not None and window.identified and window.malicious >= policy.min_malicious:
+        rate = window.detection_rate
+        if (
+            rate.value is not None
+            and rate.low is not None
+            and rate.value - rate.low <= VAGUE * policy.detection_tolerance
+        ):
+            baseline = rate
     return None if baseline.low is None else max(0.0, baseline.low - policy.detection_tolerance)
 
 

@@ -16,8 +16,8 @@ class DecisionInputs:
     Attributes:
         budget: false-positive budget of the monitor.
         baseline_clean: the champion on the clean benchmark when it was promoted.
-        baseline_production: a trusted window of the same champion; where it is missing or not identified, the clean
-            benchmark is the baseline of the detection rate.
+        baseline_production: a trusted window of the same champion; where it is missing, vague or not identified, the
+            clean benchmark is the baseline of the detection rate.
         clean_paired: champion now minus baseline on the same rows of the clean benchmark.
         robustness, baseline_robustness: under attack, now and when promoted; same space, level, norm and budget.
         robust_paired: the same as a paired difference, where both were measured on the same rows.

@@ -134,3 +134,27 @@ def test_missing_columns_and_impossible_probabilities_are_named():
         measure(frame.drop(columns="speed"), labels)
     with pytest.raises(SchemaMismatch, match="inclusion_probability"):
         measure(frame, labels.assign(inclusion_probability=0.0))
+
+
+def test_alerts_that_are_labelled_by_lot_are_due_by_lot():
+    frame, labels = traffic(100, 20, 20, 1900, audit_every=10)
+    half = labels[(labels["kind"] == "audit") | (labels.index % 2 == 0)].copy()
+    half.loc[half["kind"] == "alert", "inclusion_probability"] = 0.5
+    assert measure(frame, half).report.label_coverage == 1.0
+
+
+def test_resolved_labels_say_themselves_which_were_contradicted():
+    frame, labels = traffic(100, 10, 20, 1900, audit_every=1)
+    assert (
+        measure(frame, labels.assign(contradictory=[True] * 3 + [False] * (len(labels) - 3))).report.contradictions == 3
+    )
+
+
+def test_a_window_without_any_row_or_label_measures_nothing():
+    names = ["sample_id", "value", "kind", "trust", "inclusion_probability", "time", "family", "contradictory"]
+    columns = ["sample_id", "event_time", "subject", "score", "verdict", *SPACE.names]
+    frame = pd.DataFrame({name: pd.Series(dtype="float64") for name in columns})
+    report = measure(frame, pd.DataFrame({name: [] for name in names})).report
+    assert (report.rows, report.label_coverage, report.contradictions) == (0, 0.0, 0)
+    full, _ = traffic(5, 1, 2, 20, audit_every=1)
+    assert measure(full, pd.DataFrame({name: [] for name in names})).report.label_coverage == 0.0

@@ -148,8 +148,14 @@ def test_a_loss_on_the_same_benchmark_rows_is_seen_paired():
 def test_a_trusted_production_window_replaces_the_benchmark_as_baseline():
     window = production(detected=160)
     assert decide(inputs(production=window), POLICY).verdict is Verdict.DEGRADED
-    with_baseline = inputs(production=window, baseline_production=production(detected=160))
+    with_baseline = inputs(production=window, baseline_production=production(detected=1600, malicious=2000))
     assert decide(with_baseline, POLICY).verdict is Verdict.HEALTHY
+
+
+def test_a_vague_production_window_forgives_no_loss():
+    vague = production(detection_rate=Estimate(value=0.95, low=0.5, high=0.99, n=200))
+    window = inputs(production=production(detected=160), baseline_production=vague)
+    assert decide(window, POLICY).verdict is Verdict.DEGRADED
 
 
 def test_unknown_reason_of_missed_rows_defaults_to_a_new_family():
