@@ -43,7 +43,7 @@ def _segments(parts: UrlParts) -> list[str]:
 
 
 def _append_segment(parts: UrlParts, rng: np.random.Generator) -> UrlParts:
-    return parts.changed(path=f"{parts.path.rstrip('/')}/{_pick(rng, _WORDS)}")
+    return parts.changed(path=f"{parts.path.removesuffix('/')}/{_pick(rng, _WORDS)}")
 
 
 def _insert_segment(parts: UrlParts, rng: np.random.Generator) -> UrlParts:
@@ -54,7 +54,7 @@ def _insert_segment(parts: UrlParts, rng: np.random.Generator) -> UrlParts:
 
 def _append_phrase(parts: UrlParts, rng: np.random.Generator) -> UrlParts:
     phrase = "-".join(_pick(rng, _WORDS) for _ in range(int(rng.integers(2, 6))))
-    return parts.changed(path=f"{parts.path.rstrip('/')}/{phrase}")
+    return parts.changed(path=f"{parts.path.removesuffix('/')}/{phrase}")
 
 
 def _append_parameter(parts: UrlParts, rng: np.random.Generator) -> UrlParts:
@@ -63,7 +63,7 @@ def _append_parameter(parts: UrlParts, rng: np.random.Generator) -> UrlParts:
 
 
 def _append_number(parts: UrlParts, rng: np.random.Generator) -> UrlParts:
-    return parts.changed(path=f"{parts.path.rstrip('/')}/{int(rng.integers(1, 10_000))}")
+    return parts.changed(path=f"{parts.path.removesuffix('/')}/{int(rng.integers(1, 10_000))}")
 
 
 def _encode_character(parts: UrlParts, rng: np.random.Generator) -> UrlParts:
@@ -112,7 +112,8 @@ def _change_ending(parts: UrlParts, rng: np.random.Generator) -> UrlParts:
     stem = parts.path.rstrip("/")
     for ending in _PAGE_ENDINGS:
         stem = stem.removesuffix(ending)
-    return parts.changed(path=(stem + _pick(rng, _ENDINGS)) or "/")
+    # Without a segment there is nothing to end: `.php` behind a bare host would become part of the host.
+    return parts.changed(path=stem + _pick(rng, _ENDINGS)) if stem.strip("/") else parts
 
 
 def _drop_digits(parts: UrlParts, _rng: np.random.Generator) -> UrlParts:
