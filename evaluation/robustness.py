@@ -205,7 +205,7 @@ def _sweep(
 def _carry(smaller: Broken, larger: Broken) -> None:
     """A success within a smaller budget is one within every larger budget."""
     new = smaller.mask & ~larger.mask
-    larger.mask[new], larger.raw[new], larger.gradient[new] = True, smaller.raw[new], smaller.gradient[new]
+    larger.mask[new], larger.raw[new] = True, smaller.raw[new]
     if smaller.objects is not None and larger.objects is not None:
         larger.objects[new] = smaller.objects[new]
 

@@ -23,11 +23,13 @@ GRADIENT_LIMIT = 0.01
 BLACK_BOX_LIMIT = 0.15
 MONOTONE_LIMIT = 0.02
 HUGE_LIMIT = 0.1
+NOISE_LIMIT = 0.02
 SATURATED_MARGIN = 30.0
 SATURATED_LIMIT = 0.2
 NOISE_DRAWS = 8
 PASSES = 3
-WITNESSES = 100
+WITNESSES, MIN_WITNESSES = 100, 5
+PROBE_ROWS, PROBE_STEPS = 200, 30
 
 
 @dataclass(frozen=True)
@@ -86,22 +88,44 @@ def saturated_outputs(target: Target) -> SanityFlag:
     )
 
 
-def black_box_beats_gradient(outcome: Outcome) -> SanityFlag:
-    """Raised where the search without gradients breaks far more than gradients left (F3): gradients are masked."""
-    n = int(outcome.detected.sum())
-    if not outcome.white_box or n == 0:
-        return _flag("black-box-beats-gradient", None, BLACK_BOX_LIMIT, "not measured without gradient attacks")
-    share = float((outcome.broken.mask & ~outcome.broken.gradient & outcome.detected).sum()) / n
-    limit = max(BLACK_BOX_LIMIT, 2 * float(np.sqrt(share * (1 - share) / n)))
-    return _flag("black-box-beats-gradient", share, limit, "rows that only the search without gradients broke")
+@dataclass(frozen=True)
+class Probe:
+    """Rows that were detected, and which of them plain gradients broke, `(k,)`.
+
+    The probe walks from the clean row alone: the attacks of a suite also start at random and toward benign rows, and
+    what such a start breaks says nothing about the gradients.
+    """
+
+    rows: NDArray[np.intp]
+    broken: NDArray[np.bool_]
 
 
-def noise_beats_gradient(target: Target, outcome: Outcome, ball: Ball, seed: int) -> SanityFlag:
-    """Raised where random corners of the ball break more rows than the gradient attacks did (F8)."""
-    name, meaning = "noise-beats-gradient", "random noise breaks more rows than gradient attacks, share above them"
-    rows = np.flatnonzero(outcome.detected)
-    if not outcome.white_box or rows.size == 0:
-        return _flag(name, None, 0.0, meaning)
+def gradient_probe(target: Target, rows: NDArray[np.intp], ball: Ball, seed: int) -> Probe:
+    """Return what gradient descent from the clean rows breaks within `ball`."""
+    state = Broken.none_of(target)
+    run_cascade(target, [FeasibleDescent(steps=PROBE_STEPS, restarts=1)], ball, rows, state, seed=seed)
+    return Probe(rows, state.mask[rows])
+
+
+def _standard_error(share: float, n: int) -> float:
+    return float(np.sqrt(share * (1 - share) / n))
+
+
+def black_box_beats_gradient(outcome: Outcome, probe: Probe) -> SanityFlag:
+    """Raised where the suite, with its search without gradients, breaks far more than gradients do (F3)."""
+    name, meaning = "black-box-beats-gradient", "rows that searches and starts broke beyond plain gradients"
+    if probe.rows.size == 0:
+        return _flag(name, None, BLACK_BOX_LIMIT, meaning)
+    share = float((outcome.broken.mask[probe.rows] & ~probe.broken).mean())
+    return _flag(name, share, max(BLACK_BOX_LIMIT, 2 * _standard_error(share, probe.rows.size)), meaning)
+
+
+def noise_beats_gradient(target: Target, probe: Probe, ball: Ball, seed: int) -> SanityFlag:
+    """Raised where random corners of the ball break more rows than plain gradients do (F8)."""
+    name, meaning = "noise-beats-gradient", "rows that random noise broke beyond plain gradients, minus the reverse"
+    rows = probe.rows
+    if rows.size == 0:
+        return _flag(name, None, NOISE_LIMIT, meaning)
     generator = stage_generator(seed, ball.epsilon, "noise")
     problem = target.problem(rows, ball, CountingMargins(target.detector.margins))
     low, high = target.compiled.limits(problem.x, ball)
@@ -109,9 +133,9 @@ def noise_beats_gradient(target: Target, outcome: Outcome, ball: Ball, seed: int
     for _ in range(NOISE_DRAWS):
         corner = torch.where(torch.rand(low.shape, generator=generator) < 0.5, low, high)
         noisy |= problem.evaded(target.compiled.project(corner, problem.x, ball))
-    by_gradient = float((outcome.broken.gradient & outcome.detected).sum()) / rows.size
     share = float(noisy.mean())
-    return _flag(name, share - by_gradient, max(0.02, 2 * float(np.sqrt(share * (1 - share) / rows.size))), meaning)
+    limit = max(NOISE_LIMIT, 2 * _standard_error(share, rows.size))
+    return _flag(name, share - float(probe.broken.mean()), limit, meaning)
 
 
 def not_monotone(outcome: Outcome) -> SanityFlag:
@@ -124,7 +148,7 @@ def huge_budget_fails(target: Target, outcome: Outcome, ball: Ball, seed: int) -
     """Raised where gradients with an unlimited budget cannot break rows that a copied benign row does break (F4)."""
     name, meaning = "huge-budget-fails", "rows known to be breakable that gradients leave with an unlimited budget"
     rows = np.flatnonzero(outcome.detected)[:WITNESSES]
-    if not outcome.white_box or rows.size == 0 or target.benign.shape[0] == 0:
+    if rows.size == 0 or target.benign.shape[0] == 0:
         return _flag(name, None, HUGE_LIMIT, meaning)
     width = target.x.shape[1]
     reach = float(target.compiled.cost.max()) * (1.0 if ball.norm == "linf" else float(np.sqrt(width)))
@@ -135,11 +159,10 @@ def huge_budget_fails(target: Target, outcome: Outcome, ball: Ball, seed: int) -
     for rank in np.unique(np.linspace(0, target.benign.shape[0] - 1, 8).astype(int)):
         copied = target.compiled.project(target.benign[order[:, rank]], problem.x, huge)
         witnessed |= problem.evaded(copied)
-    if witnessed.sum() < 5:
+    if witnessed.sum() < MIN_WITNESSES:
         return _flag(name, None, HUGE_LIMIT, meaning)
-    state, known = Broken.none_of(target), rows[witnessed]
-    run_cascade(target, [FeasibleDescent(steps=20, restarts=4)], huge, known, state, seed=seed)
-    return _flag(name, 1.0 - float(state.mask[known].mean()), HUGE_LIMIT, meaning)
+    left = 1.0 - float(gradient_probe(target, rows[witnessed], huge, seed).broken.mean())
+    return _flag(name, left, HUGE_LIMIT, meaning)
 
 
 def incomplete(outcome: Outcome) -> SanityFlag:
@@ -152,10 +175,11 @@ def sanity_flags(target: Target, outcome: Outcome, ball: Ball, seed: int) -> tup
     """Return all flags, raised or not."""
     flags = [random_outputs(target), saturated_outputs(target), not_monotone(outcome), incomplete(outcome)]
     if outcome.white_box:
+        probe = gradient_probe(target, np.flatnonzero(outcome.detected)[:PROBE_ROWS], ball, seed)
         flags += [
             dead_gradients(target),
-            black_box_beats_gradient(outcome),
-            noise_beats_gradient(target, outcome, ball, seed),
+            black_box_beats_gradient(outcome, probe),
+            noise_beats_gradient(target, probe, ball, seed),
             huge_budget_fails(target, outcome, ball, seed),
         ]
     return tuple(flags)

@@ -80,16 +80,15 @@ class Target:
 
 @dataclass
 class Broken:
-    """Which rows are broken at one budget, by which attack, and into what.
+    """Which rows are broken at one budget, and into what.
 
     Attributes:
-        mask: `(n,)`; gradient: broken by an attack that needs gradients, `(n,)`.
+        mask: `(n,)`.
         raw: adversarial raw rows `(n, d)`, the clean row where nothing broke it.
         objects: adversarial objects `(n,)`, or None.
     """
 
     mask: NDArray[np.bool_]
-    gradient: NDArray[np.bool_]
     raw: NDArray[np.float64]
     objects: NDArray[Any] | None
 
@@ -98,7 +97,7 @@ class Broken:
         """Nothing is broken yet."""
         n = target.raw.shape[0]
         objects = None if target.objects is None else target.objects.copy()
-        return cls(np.zeros(n, dtype=bool), np.zeros(n, dtype=bool), target.raw.copy(), objects)
+        return cls(np.zeros(n, dtype=bool), target.raw.copy(), objects)
 
 
 def stage_generator(seed: int, epsilon: float, name: str) -> torch.Generator:
@@ -139,7 +138,6 @@ def run_cascade(
         verified, claimed, raw = target.verify(candidates, alive, ball)
         won = alive[verified]
         broken.mask[won] = True
-        broken.gradient[won] = attack.needs_gradient
         broken.raw[won] = raw[verified]
         if broken.objects is not None and candidates.objects is not None:
             broken.objects[won] = candidates.objects[verified]

@@ -69,7 +69,10 @@ def parse_suite(text: str, origin: str) -> Suite:
     Raises:
         AttackError: an attack is unknown, or a parameter does not fit.
     """
-    content: Any = yaml.safe_load(text)
+    try:
+        content: Any = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise AttackError(f"{origin}: not valid YAML: {error}") from error
     if not isinstance(content, dict) or not {"name", "version", "attacks"} <= content.keys():
         raise AttackError(f"{origin}: a suite is a mapping with name, version and attacks")
     lists = {key: tuple(_build(entry, origin) for entry in content.get(key, ())) for key in ("attacks", "objects")}

@@ -6,7 +6,7 @@ What the adapter takes care of, so that the attacks of the library need no chang
   budget is 1 whatever the costs. For l2 `v` is the cost-weighted shift around 0.5. Fixed columns get no gradient;
 - every row that the attack asks about is projected, the gradient passes straight through (BPDA: Athalye et al., 2018),
   and the best projected row is remembered, because a library attack returns its last iterate;
-- step sizes follow the budget; the library's defaults do not;
+- step sizes follow the budget and logits are tempered per row; the library's defaults do neither;
 - APGD and Square get the shape `(N, 1, 1, D)`, and rows keep their identity where the library drops broken ones;
 - module modes, gradients and the global random generator are put back after every call.
 """
@@ -57,16 +57,20 @@ class Reach(nn.Module):
         self.best = problem.x.clone()
         self.lowest = torch.full((problem.x.shape[0],), torch.inf, dtype=torch.float64)
         self.rows = torch.arange(problem.x.shape[0])
+        with torch.no_grad():
+            clean = problem.margins(problem.x).double().abs()
+        # A positive factor per row moves no decision, and keeps the cross entropy from saturating on confident rows.
+        self.temper = 1 / torch.nan_to_num(clean, nan=1.0, posinf=1.0).clamp_min(1.0)
 
     def forward(self, v: Tensor) -> Tensor:
-        """Return logits `(n, 2)` of the projected rows; `rows` says which rows of the problem `v` holds."""
+        """Return tempered logits `(n, 2)` of the projected rows; `rows` says which rows of the problem `v` holds."""
         moved = self.origin[self.rows] + v.flatten(1).double() * self.scale[self.rows]
         projected = self.problem.compiled.project(moved.detach(), self.problem.x[self.rows], self.problem.ball)
         logits: Tensor = self.network(moved + (projected - moved).detach())
         margins = (logits[:, 1] - logits[:, 0]).detach()
         better = margins < self.lowest[self.rows]
         self.best[self.rows[better]], self.lowest[self.rows[better]] = projected[better], margins[better]
-        return logits
+        return logits * self.temper[self.rows, None]
 
 
 @dataclass(frozen=True)
@@ -131,7 +135,9 @@ def _pgd(reach: Reach, steps: int, norm: Norm) -> Any:
     import torchattacks
 
     if norm == "l2":
-        return _ending_seen(torchattacks.PGDL2)(reach, eps=reach.budget, alpha=2.5 * reach.budget / steps, steps=steps)
+        return _ending_seen(torchattacks.PGDL2)(
+            reach, eps=reach.budget, alpha=2.5 * reach.budget / steps, steps=steps, eps_for_division=1e-30
+        )
     # The clean row lies half a budget from the sides of its box, or one whole where a column may only rise or fall.
     return _ending_seen(torchattacks.PGD)(reach, eps=reach.budget, alpha=1.25 * reach.budget / steps, steps=steps)
 
