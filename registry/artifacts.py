@@ -31,26 +31,21 @@ _TAIL = '''
 
 # -- what MLflow's `pyfunc` needs; everything above is a copy of portable.py ---------------------------------------
 
-import warnings  # noqa: E402
-
 import mlflow.models  # noqa: E402
 import mlflow.pyfunc  # noqa: E402
+import pandas  # noqa: E402
 
-with warnings.catch_warnings():  # MLflow asks for type hints on `predict`; the signature says more than they would
-    warnings.simplefilter("ignore")
 
-    class RevetModel(mlflow.pyfunc.PythonModel):
-        """Scores a data frame: columns `score` and `verdict`."""
+class RevetModel(mlflow.pyfunc.PythonModel):
+    """Scores a data frame: columns `score` and `verdict`."""
 
-        def load_context(self, context):
-            with open(context.artifacts["description"], "rb") as description:
-                with open(context.artifacts["weights"], "rb") as weights:
-                    self.detector = PortableDetector(description.read(), weights.read())
+    def load_context(self, context):
+        with open(context.artifacts["description"], "rb") as description:
+            with open(context.artifacts["weights"], "rb") as weights:
+                self.detector = PortableDetector(description.read(), weights.read())
 
-        def predict(self, context, model_input, params=None):
-            import pandas
-
-            return pandas.DataFrame(self.detector.score(model_input))
+    def predict(self, context, model_input: pandas.DataFrame, params=None):
+        return pandas.DataFrame(self.detector.score(model_input))
 
 
 mlflow.models.set_model(RevetModel())
@@ -196,11 +191,12 @@ def _signature(description: bytes) -> Any:
     from mlflow.types import ColSpec, DataType, Schema
     from mlflow.types.schema import AnyType
 
+    anything: Any = AnyType()  # type: ignore[no-untyped-call]
     # MLflow refuses int64 for `double` and floats for `long`; counts come as either, so they are declared open.
     types = {"real": DataType.double, "categorical": DataType.string}
     try:
         features = json.loads(description)["feature_space"]["features"]
-        inputs: list[Any] = [ColSpec(types.get(str(item["kind"]), AnyType()), str(item["name"])) for item in features]
+        inputs: list[Any] = [ColSpec(types.get(str(item["kind"]), anything), str(item["name"])) for item in features]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ArtifactRefused(f"{DESCRIPTION} names no features ({error!r}); is it a detector?") from error
     outputs: list[Any] = [ColSpec(DataType.double, "score"), ColSpec(DataType.long, "verdict")]

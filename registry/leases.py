@@ -73,6 +73,14 @@ def release(ledger: Ledger, lease: Lease) -> None:
         connection.execute(_update(lease).values(expires_at=database_time(connection)))
 
 
+def release_holder(ledger: Ledger, holder: str) -> int:
+    """Free every lease of `holder`, whose process is gone, and return how many there were."""
+    with ledger.begin() as connection:
+        now = database_time(connection)
+        left = (lease_table.c.holder == holder) & (lease_table.c.expires_at > now)
+        return connection.execute(update(lease_table).where(left).values(expires_at=now)).rowcount
+
+
 def check(connection: Connection, lease: Lease) -> None:
     """Return if the lease is ours until this transaction ends; call it in the transaction that writes.
 

@@ -20,6 +20,7 @@ from registry.client import answering, experiment_id, open_client
 MAX_BATCH = 1000  # MLflow's limits of one log_batch call
 MAX_PARAMS = 100
 MAX_PARAM_LENGTH = 6000
+FLOW_RUN_TAG = "prefect.flow_run_id"
 Content = bytes  # inside RunHandle `bytes` is a method
 _LOG = logging.getLogger(__name__)
 
@@ -160,6 +161,30 @@ class Tracker:
             self._end(handle, "KILLED", quiet=True)
             raise
         self._end(handle, "FINISHED", quiet=False)
+
+    def open(self, monitor: str, name: str, kind: str, tags: Mapping[str, str] | None = None) -> RunHandle:
+        """Return a run that stays open until `end`: for work that several tasks share.
+
+        Raises:
+            ServiceUnavailable: MLflow does not answer.
+        """
+        return self._start(monitor, name, kind, tags or {}, None)
+
+    def attach(self, monitor: str, run_id: str) -> RunHandle:
+        """Return the handle of a run that `open` made."""
+        with answering(self.tracking_uri):
+            experiment = experiment_id(self.client, self.tracking_uri, experiment_name(monitor))
+        url = f"{self._page(experiment)}/runs/{run_id}" if self.tracking_uri.startswith("http") else ""
+        return RunHandle(self, monitor, run_id, url)
+
+    def running(self, monitor: str, flow_run_id: str) -> list[str]:
+        """Return the ids of the runs that this flow run left open."""
+        with answering(self.tracking_uri):
+            experiment = experiment_id(self.client, self.tracking_uri, experiment_name(monitor))
+            found = self.client.search_runs(
+                [experiment], f"tags.`{FLOW_RUN_TAG}` = '{flow_run_id}' and attributes.status = 'RUNNING'"
+            )
+        return [str(run.info.run_id) for run in found]
 
     def experiment_url(self, monitor: str) -> str:
         """Return the page of the monitor's experiment; empty where there is no server."""

@@ -103,7 +103,7 @@ def _decision() -> None:
         sa.Column("content", sa.JSON(), nullable=False),
         sa.Column("at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("flow_run_id", sa.Text(), server_default="", nullable=False),
-        sa.Column("dry_run", sa.Boolean(), server_default=sa.text("0"), nullable=False),
+        sa.Column("dry_run", sa.Boolean(), server_default=sa.false(), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_decision")),
         sa.UniqueConstraint(
             "monitor",
@@ -178,7 +178,7 @@ def _model_version() -> None:
         sa.Column("mlflow_model_id", sa.Text(), server_default="", nullable=False),
         sa.Column("run_id", sa.Text(), server_default="", nullable=False),
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
-        sa.Column("quarantined", sa.Boolean(), server_default=sa.text("0"), nullable=False),
+        sa.Column("quarantined", sa.Boolean(), server_default=sa.false(), nullable=False),
         sa.PrimaryKeyConstraint("monitor", "version", name=op.f("pk_model_version")),
         sa.UniqueConstraint("monitor", "key", name=op.f("uq_model_version_monitor_key")),
     )
