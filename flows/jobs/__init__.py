@@ -1,0 +1,1 @@
+"""What the tasks call: open the collaborators, run the steps, record and publish what came of it."""
