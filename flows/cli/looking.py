@@ -67,8 +67,10 @@ def history(
     """Show every promotion, every judgement of the gate and every verdict, the newest first."""
     from registry.heads import history as promotions_of
     from registry.reports import decisions, gate_attempts
+    from registry.versions import get_monitor
 
     ledger = open_ledger(settings_of(context))
+    get_monitor(ledger, monitor)
     promotions = [asdict(each) for each in promotions_of(ledger, monitor)[:limit]]
     verdicts = [
         {

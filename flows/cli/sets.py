@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from domain.errors import ConfigError
-from flows.cli.output import AsJson, console, notes, print_json, print_rows
+from flows.cli.output import AsJson, console, print_json, print_rows
 from flows.cli.workspace import settings_of
 
 
@@ -27,23 +27,34 @@ def init(
     as_json: AsJson = False,
 ) -> None:
     """Draft a feature space and a monitor from your own labelled file; then correct both and run `revet up`."""
-    from samples.drafting import draft
+    from samples.drafting import draft_feature_space, draft_monitor, read_frame
 
     settings = settings_of(context)
+    frame = read_frame(data)
     chosen = name or "".join(each if each.isalnum() else "-" for each in data.stem.lower()).strip("-")
-    made = draft(data, name=chosen, label=label, family=family, cluster=cluster, time=time, zone=zone)
-    files = {settings.spaces_dir / f"{chosen}.yaml": made.space, settings.monitors_dir / f"{chosen}.yaml": made.monitor}
+    special = [column for column in (family, cluster, time) if column]
+    space = draft_feature_space(frame, label=label, name=chosen, exclude=special)
+    monitor = draft_monitor(
+        frame,
+        label=label,
+        name=chosen,
+        dataset=str(data.resolve()),
+        feature_space=f"../spaces/{chosen}.yaml",
+        family=family,
+        cluster=cluster,
+        time=time,
+        zone=zone,
+    )
+    files = {settings.spaces_dir / f"{chosen}.yaml": space, settings.monitors_dir / f"{chosen}.yaml": monitor}
     if existing := [str(path) for path in files if path.exists() and not force]:
         raise ConfigError(f"{existing[0]} exists; choose another --name, or --force to overwrite it")
     for path, text in files.items():
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
     if as_json:
-        print_json({"monitor": chosen, "files": list(files), "features": made.features, "notes": made.notes})
+        print_json({"monitor": chosen, "files": list(files), "rows": len(frame)})
         return
-    for note in made.notes:
-        notes.print(f"note: {note}", markup=False)
-    console.print(f"{made.rows} rows, {made.features} features. Please correct, in this order:")
+    console.print(f"{len(frame)} rows. Please read the comments in these files and correct them, in this order:")
     for path in files:
         console.print(f"  {path}", markup=False, soft_wrap=True)
     console.print("then: revet up")

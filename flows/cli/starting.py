@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from domain.errors import ConfigError, ServiceUnavailable
+from domain.monitor import Monitor
+from domain.names import deployment_name
 from domain.settings import Settings, load_settings
 from flows.cli.output import AsJson, console, notes, print_json, print_rows
 from flows.cli.workspace import monitors_of, open_ledger, settings_of
@@ -65,17 +67,37 @@ def up(
     from flows.local.stack import running_stack
 
     settings = _with_profile(settings_of(context))
-    monitors = monitors_of(settings)
+    monitors = _own_or_shipped(settings)
     with running_stack(settings, isolated=False, progress=_say) as stack:
-        open_ledger(stack.settings)
         _say("deploying")
         done = bring(stack.settings, monitors, reset_schedules=reset_schedules)
         _say("starting the worker")
         stack.start_worker()
+        _bootstrap_new(stack.settings, monitors)
         print_rows("Deployments", [asdict(each) for each in done], as_json=False)
         console.print(f"Prefect  {stack.prefect_ui}\nMLflow   {stack.settings.mlflow_tracking_uri}", markup=False)
         console.print("Ctrl-C ends what was started here; schedules stay on the server.")
         _watch(stack)
+
+
+def _own_or_shipped(settings: Settings) -> list[Monitor]:
+    """Return the workspace's monitors, or the shipped one of the simulator for whoever only wants to look."""
+    if any(settings.monitors_dir.glob("*.yaml")):
+        return monitors_of(settings)
+    _say(f"{settings.monitors_dir} holds no monitor: showing the built-in simulator; draft your own with `revet init`")
+    return monitors_of(settings, ["simulator"])
+
+
+def _bootstrap_new(settings: Settings, monitors: list[Monitor]) -> None:
+    """Ask for a bootstrap run of every monitor that has no champion yet."""
+    from flows.local.prefect_api import start_run
+    from registry.heads import head
+
+    ledger = open_ledger(settings)
+    for monitor in monitors:
+        if head(ledger, monitor.name) is None:
+            start_run(settings.prefect_api_url, deployment_name("bootstrap", monitor.name), {"monitor": monitor.name})
+            _say(f"{monitor.name} has no champion yet: a bootstrap run was asked for")
 
 
 def _watch(stack: Stack) -> None:
