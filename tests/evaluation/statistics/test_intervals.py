@@ -74,3 +74,10 @@ def test_a_combination_contains_its_value(n, share, weight):
     total = combine([(weight, part), (1.0, part)], n, ceiling=weight + 1)
     assert total.low <= total.value + 1e-9
     assert total.value <= total.high + 1e-9
+
+
+def test_a_single_cluster_counts_as_one_row():
+    outcomes = np.arange(1000) < 900
+    estimate = weighted_rate(outcomes, np.ones(1000), np.full(1000, "one"))
+    assert estimate.value == 0.9
+    assert estimate.high - estimate.low > 0.9
