@@ -14,9 +14,10 @@ from sqlalchemy import create_engine, make_url, text
 from domain.errors import ServiceUnavailable
 from registry.ledger import Ledger
 
-# MLflow 3.17 uses a loader strategy that SQLAlchemy 2.1 deprecates; a new MLflow will not.
+# MLflow 3.17 uses a loader strategy that SQLAlchemy 2.1 deprecates, and warns of its own type hints when imported.
 MLFLOW_WARNINGS = pytest.mark.filterwarnings(
-    "ignore:The ``noload`` loader strategy:sqlalchemy.exc.SADeprecationWarning"
+    "ignore:The ``noload`` loader strategy:sqlalchemy.exc.SADeprecationWarning",
+    "ignore:.*Any type hint is inferred as AnyType:UserWarning",
 )
 
 
