@@ -78,11 +78,12 @@ def test_an_illegal_clean_row_is_returned_untouched_and_reported(ball, seed):
     assert compiled.feasible(projected, x0, ball).tolist() == [False, False, False, True]
 
 
-def test_every_relation_shape_is_repaired_without_giving_the_move_up():
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_every_relation_shape_is_repaired_without_giving_the_move_up(norm):
     compiled = CompiledSpace(make_space(ALL_FREE), "expected")
     raw = clean_rows(0, 200)
     x0 = compiled.encode(raw)
-    ball = Ball("linf", 1.0)
+    ball = Ball(norm, 1.0 if norm == "linf" else 2.0)
     projected = compiled.project(wild(x0, 1, 1.0), x0, ball)
     moved = (projected - x0).abs() > 0.05
     assert compiled.feasible(projected, x0, ball).all()
@@ -117,6 +118,29 @@ def test_a_dear_feature_moves_less_for_the_same_budget():
     x0 = compiled.encode(np.full((1, 2), 0.5))
     moved = compiled.project(x0 + 1, x0, Ball("linf", 0.2)) - x0
     assert moved.numpy()[0] == pytest.approx([0.2, 0.05])
+
+
+def test_an_l2_ball_is_reached_and_not_left():
+    features = tuple(feature(name, "real", "free", cost=price) for name, price in (("a", 1), ("b", 3)))
+    compiled = CompiledSpace(FeatureSpace(version=1, name="plane", features=features), "expected")
+    x0 = compiled.encode(np.full((20, 2), 0.5))
+    moved = compiled.project(wild(x0, 0, 5.0), x0, Ball("l2", 0.2)) - x0
+    assert ((moved * compiled.cost) ** 2).sum(dim=1).sqrt().numpy() == pytest.approx(0.2)
+
+
+def test_a_missing_candidate_value_becomes_the_clean_one_where_no_relation_is_at_stake():
+    compiled = CompiledSpace(FeatureSpace(version=1, name="line", features=(feature("a", "real", "free"),)), "weak")
+    x0 = torch.full((1, 1), 0.5, dtype=torch.float64)
+    assert torch.equal(compiled.project(torch.full_like(x0, float("nan")), x0, Ball("linf", 0.2)), x0)
+
+
+def test_a_repair_rounds_whole_numbers_to_the_legal_side():
+    features = (feature("a", "integer", "free", high=10), feature("b", "integer", "fixed", high=30))
+    space = FeatureSpace(version=1, name="thirds", features=features, relations=("3 * a <= b",))
+    compiled = CompiledSpace(space, "expected")
+    x0 = compiled.encode(np.array([[0.0, 11.0]]))
+    moved = compiled.project(x0 + 1, x0, Ball("linf", 1.0))
+    assert compiled.decode(moved).tolist() == [[3.0, 11.0]]
 
 
 def test_whole_numbers_are_truncated_toward_the_clean_value():
