@@ -107,14 +107,16 @@ def read_folder(path: Path, expected_digest: str) -> dict[str, bytes]:
 
 
 def _read_plain(path: Path) -> bytes:
+    # opened first and judged afterwards, so that nobody can exchange the file in between
     try:
-        handle = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0))
+        handle = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
     except OSError as error:
         raise ArtifactRefused(f"{path} is a link or cannot be read: {error}") from error
+    facts = os.fstat(handle)
+    if not stat.S_ISREG(facts.st_mode) or facts.st_size > MAX_FILE_BYTES:
+        os.close(handle)
+        raise ArtifactRefused(f"{path} is no plain file of at most {MAX_FILE_BYTES} bytes")
     with os.fdopen(handle, "rb") as file:
-        facts = os.fstat(file.fileno())
-        if not stat.S_ISREG(facts.st_mode) or facts.st_size > MAX_FILE_BYTES:
-            raise ArtifactRefused(f"{path} is no plain file of at most {MAX_FILE_BYTES} bytes")
         return file.read()
 
 

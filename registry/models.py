@@ -12,12 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from domain.digests import digest_bytes
 from domain.errors import ArtifactMissing, ArtifactRefused, ArtifactTampered, ServiceUnavailable
 from domain.names import experiment_name, model_name
 from registry.artifacts import DETECTOR_FILES, artifact_digest, as_mlflow_model, read_folder, write_folder
 from registry.client import answering, experiment_id, is_missing, is_taken, open_client
 
 KEY_TAG = "revet.key"
+KEY_DIGEST_TAG = "revet.key_digest"  # what is searched for: a key may hold characters that MLflow's filters refuse
 DIGEST_TAG = "revet.digest"
 _ATTEMPTS = 5
 _LOG = logging.getLogger(__name__)
@@ -81,7 +83,8 @@ class ModelRegistry:
             model_id = self._upload(monitor, name, wrapped, run_id=run_id, tags={**(tags or {}), KEY_TAG: key})
             if metrics:
                 self._log_metrics(model_id, run_id, metrics)
-            all_tags = {**(tags or {}), KEY_TAG: key, DIGEST_TAG: digest}
+            key_tags = {KEY_TAG: key, KEY_DIGEST_TAG: digest_bytes(key.encode())}
+            all_tags = {**(tags or {}), **key_tags, DIGEST_TAG: digest}
             self._create_version(name, model_id, run_id, all_tags, description)
             made = self._by_key(name, key)  # the lowest version of this key, should two have raced
         if made is None:
@@ -183,8 +186,8 @@ class ModelRegistry:
                 raise
 
     def _by_key(self, name: str, key: str) -> RegisteredVersion | None:
-        quoted = key.replace("'", "''")
-        found = self.client.search_model_versions(f"name='{name}' and tags.`{KEY_TAG}`='{quoted}'")
+        digest = digest_bytes(key.encode())
+        found = self.client.search_model_versions(f"name='{name}' and tags.`{KEY_DIGEST_TAG}`='{digest}'")
         if not found:
             return None
         first = min(found, key=lambda version: int(version.version))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import math
 import tempfile
@@ -20,6 +21,7 @@ from registry.client import answering, experiment_id, open_client
 MAX_BATCH = 1000  # MLflow's limits of one log_batch call
 MAX_PARAMS = 100
 MAX_PARAM_LENGTH = 6000
+TABLES_TAG = "mlflow.loggedArtifacts"  # where the MLflow UI finds the tables of a run
 FLOW_RUN_TAG = "prefect.flow_run_id"
 Content = bytes  # inside RunHandle `bytes` is a method
 _LOG = logging.getLogger(__name__)
@@ -97,9 +99,12 @@ class RunHandle:
     def table(self, path: str, rows: Sequence[Mapping[str, Any]]) -> None:
         """Keep rows as a table that the MLflow UI shows and compares; `path` must end in .json."""
         names = list(dict.fromkeys(name for row in rows for name in row))
-        columns = {name: [row.get(name) for row in rows] for name in names}
+        content = {"columns": names, "data": [[_cell(row.get(name)) for name in names] for row in rows]}
+        self.text(path, json.dumps(content, default=str))
         with answering(self.tracker.tracking_uri):
-            self.tracker.client.log_table(self.run_id, data=columns, artifact_file=path)
+            known = self.tracker.client.get_run(self.run_id).data.tags.get(TABLES_TAG, "[]")
+            tables = [*json.loads(known), {"path": path, "type": "table"}]
+            self.tracker.client.set_tag(self.run_id, TABLES_TAG, json.dumps(tables))
 
     def dataset(self, name: str, digest: str, rows: int, context: str) -> None:
         """Name a data set as an input of the run, with its role (`training`, `production`, `benchmark`)."""
@@ -227,3 +232,8 @@ class Tracker:
 
 def _shown(value: Any) -> str:
     return value if isinstance(value, str) else canonical_json(value)
+
+
+def _cell(value: Any) -> Any:
+    """Return `value`, or None for NaN and infinities, which JSON does not know."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -22,7 +22,7 @@ def test_a_run_keeps_parameters_metrics_files_tables_and_inputs(tracker, tmp_pat
         run.metrics({"robust/pgd/eps=0.5/detection_rate": 0.5, "nothing": None, "not": float("nan")})
         run.text("notes/verdict.md", "# healthy")
         run.figure("figures/curve.png", b"\x89PNG")
-        run.table("slices.json", [{"family": "bot", "n": 3}, {"family": "scan", "rate": 0.5}])
+        run.table("slices.json", [{"family": "bot", "n": 3}, {"family": "scan", "rate": float("nan")}])
         run.dataset("benchmark", "a" * 64, 100, "benchmark")
         run.tags({"verdict": "healthy"})
     found = tracker.client.get_run(run.run_id)
@@ -36,7 +36,9 @@ def test_a_run_keeps_parameters_metrics_files_tables_and_inputs(tracker, tmp_pat
     ]
     path = tracker.client.download_artifacts(run.run_id, "slices.json", str(tmp_path))
     with open(path) as file:  # noqa: PTH123
-        assert json.load(file)["columns"] == ["family", "n", "rate"]
+        table = json.load(file)
+    assert table == {"columns": ["family", "n", "rate"], "data": [["bot", 3, None], ["scan", None, None]]}
+    assert json.loads(found.data.tags["mlflow.loggedArtifacts"]) == [{"path": "slices.json", "type": "table"}]
     assert tracker.client.get_experiment(found.info.experiment_id).name == "revet/m"
 
 
@@ -61,8 +63,8 @@ def test_the_error_of_the_body_wins_when_mlflow_is_gone_too(tracker, monkeypatch
     def gone(*_):
         raise ConnectionError
 
+    monkeypatch.setattr(tracker.client, "set_terminated", gone)
     with pytest.raises(ValueError, match="body"), tracker.run("m", "x", "test"):
-        monkeypatch.setattr(tracker.client, "set_terminated", gone)
         raise ValueError("body")
 
 
