@@ -166,11 +166,12 @@ class _Job:
         repeated = frame["sample_id"].duplicated(keep="first")
         first = frame.drop_duplicates("sample_id").set_index("sample_id")["row_digest"]
         differs = repeated & (frame["row_digest"] != frame["sample_id"].map(first))
-        self.result.duplicates += int((repeated & ~differs).sum())
+        beyond = frame["ingest_time"] > pd.Timestamp(self.begun.ingest_time)
+        self.result.duplicates += int((repeated & ~differs & beyond).sum())
         seen = find_seen(self.ledger, self.monitor.name, frame["sample_id"].tolist())
         old = frame["sample_id"].isin(seen.keys())
         # Behind the watermark an id that was seen is a row read again; beyond it somebody has sent it again.
-        again = old & (frame["ingest_time"] > pd.Timestamp(self.begun.ingest_time)) & ~repeated
+        again = old & beyond & ~repeated
         if bool(again.any()):
             before = known_digests(self.ledger, self.content, self.monitor.name, frame.loc[again, "sample_id"], seen)
             other = again & (frame["row_digest"] != frame["sample_id"].map(before))

@@ -77,16 +77,20 @@ def test_time_going_backwards_at_the_source_loses_nothing(place: Place) -> None:
     assert len(pulled_ids(place)) == 20
 
 
-def test_the_same_row_again_is_a_duplicate_and_other_content_under_its_id_is_quarantined(place: Place) -> None:
+@pytest.mark.parametrize("chunk", [2, 100])
+def test_the_same_row_again_is_a_duplicate_and_other_content_under_its_id_is_quarantined(
+    place: Place, chunk: int
+) -> None:
     place.store.write_samples(rows(5))
     place.pull(T0 + HOUR)
     again = rows(5)
     again["ingest_time"] += pd.Timedelta(hours=2)
     with_features(again, 3, size=77)
     place.store.write_samples(again)
-    result = place.pull(T0 + 5 * HOUR)
+    result = place.pull(T0 + 5 * HOUR, chunk=chunk)
     assert (result.rows, result.duplicates, result.quarantined) == (0, 4, 1)
-    assert place.pull(T0 + 5 * HOUR).quarantined == 0
+    result = place.pull(T0 + 5 * HOUR, chunk=chunk)
+    assert (result.duplicates, result.quarantined) == (0, 0)
     held = read_quarantine(place.ledger, place.content, "tiny-monitor").iloc[0]
     assert held["sample_id"] == "s00003"
     assert "other content" in held["reason"]
