@@ -25,7 +25,7 @@ from flows.publishing import (
 from flows.steps.baseline import measure_on_benchmark
 from flows.steps.state import Judged, Measurements, Run, WindowRun
 from flows.steps.stored import get_report, put_report
-from flows.steps.windows import PRODUCTION, Window, due_window, judge, parse_moment, pull_samples
+from flows.steps.windows import PRODUCTION, WINDOW_ROBUST, Window, due_window, judge, parse_moment, pull_samples
 from flows.wiring import Loop
 from registry.freezing import require_unfrozen
 from registry.heads import Head
@@ -135,6 +135,10 @@ def attack(state: WindowRun, found: Measurements) -> Measurements:
         return found
     if run is not None:
         log_attacks(run, report, "window-robust")
+        record_report(
+            loop.ledger, window.monitor.name, report, kind=WINDOW_ROBUST, window_start=state.start,
+            version=window.head.version,
+        )  # fmt: skip
     return found.model_copy(update={"window_robustness": put_report(loop.content, report)})
 
 

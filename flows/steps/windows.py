@@ -29,6 +29,7 @@ from samples.windows import WindowRef, find_window, list_windows, window_frame, 
 
 BASELINE = "baseline"
 PRODUCTION = "production"
+WINDOW_ROBUST = "window-robust"
 FEWEST_ATTACKED = 20
 MANY = 100_000
 
@@ -118,6 +119,13 @@ class Window:
             space=self.loop.space(self.monitor), share_limit=self.monitor.policy.drift_share_limit, seed=seed,
         )  # fmt: skip
 
+    def trusted(self) -> datetime | None:
+        """Return the start of this champion's first healthy window: what its later ones are held against."""
+        ledger, name = self.loop.ledger, self.monitor.name
+        earlier = decisions(ledger, name, version=self.head.version, before=self.ref.start, limit=MANY)
+        healthy = [one.decision.window_start for one in earlier if one.decision.verdict is Verdict.HEALTHY]
+        return min(healthy, default=None)
+
     def robustness(self, champion: Detector, labelled: ProductionResult, seed: int) -> RobustnessReport | None:
         """Return the suite's result on the window's labelled malicious rows; None where there are too few."""
         rows = sample_malicious(labelled.labelled, self.monitor.robust_rows, seed)
@@ -146,12 +154,19 @@ def judge(
     space = loop.space(monitor)
     train = BenchmarkRows(loop, monitor).rows("train")
     earlier = decisions(ledger, monitor.name, version=window.head.version, before=window.ref.start)
+    now, before = _attacked(window, robustness, benchmark.robustness, baseline.robustness)
+    first, version = window.trusted(), window.head.version
+    trusted = None
+    if first is not None:
+        trusted = latest_report(
+            ledger, monitor.name, ProductionReport, kind=PRODUCTION, window_start=first, version=version
+        )
     return decide(
         DecisionInputs(
             monitor=monitor.name, version=window.head.version, window_start=window.ref.start,
             window_end=window.ref.end, budget=monitor.false_positive_budget, production=labelled.report,
-            baseline_clean=baseline.clean, baseline_production=_trusted_window(window),
-            robustness=robustness or benchmark.robustness, baseline_robustness=baseline.robustness,
+            baseline_clean=baseline.clean, baseline_production=trusted,
+            robustness=now, baseline_robustness=before,
             drift=drift.report, diagnosis=diagnose(missed, train, space, monitor.threat.level),
             recent_bad=tuple(_bad(record) for record in reversed(earlier)),
             hours_since_promotion=_hours_since_promotion(window), hardenings_this_month=hardenings(window),
@@ -166,16 +181,23 @@ def _bad(record: DecisionRecord) -> bool | None:
     return None if decision.verdict is Verdict.ABSTAIN and not decision.bad_window else decision.bad_window
 
 
-def _trusted_window(window: Window) -> ProductionReport | None:
-    """Return the production report of this champion's first healthy window, the one its later ones are held against."""
-    ledger, name = window.loop.ledger, window.monitor.name
-    earlier = decisions(ledger, name, version=window.head.version, before=window.ref.start, limit=MANY)
-    healthy = [one.decision.window_start for one in earlier if one.decision.verdict is Verdict.HEALTHY]
-    if not healthy:
-        return None
-    return latest_report(
-        ledger, name, ProductionReport, kind=PRODUCTION, window_start=min(healthy), version=window.head.version
-    )
+def _attacked(
+    window: Window, now: RobustnessReport | None, benchmark: RobustnessReport, baseline: RobustnessReport
+) -> tuple[RobustnessReport, RobustnessReport]:
+    """Return robustness now and what it is held against: like with like.
+
+    Production rows are not the benchmark's rows, so a window is held against the champion's first healthy window; where
+    there is none yet, the benchmark is attacked again and held against itself.
+    """
+    start = window.trusted()
+    if now is not None and start is not None:
+        before = latest_report(
+            window.loop.ledger, window.monitor.name, RobustnessReport, kind=WINDOW_ROBUST, window_start=start,
+            version=window.head.version,
+        )  # fmt: skip
+        if before is not None:
+            return now, before
+    return benchmark, baseline
 
 
 def _hours_since_promotion(window: Window) -> float | None:
