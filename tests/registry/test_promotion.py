@@ -69,6 +69,13 @@ def test_a_promotion_on_evidence_against_an_older_head_conflicts(ledger, aliases
     assert aliases.aliases["m", "previous"] == 1
 
 
+def test_an_epoch_that_never_was_conflicts_before_the_first_promotion(ledger, aliases):
+    know(ledger, 1)
+    with pytest.raises(PromotionConflict):
+        move(ledger, aliases, 1, 3)
+    assert (head(ledger, "m"), aliases.champion_alias("m")) == (None, None)
+
+
 def test_the_same_key_promotes_once_and_never_another_version(ledger, aliases):
     know(ledger, 1, 2)
     first = move(ledger, aliases, 1, 0, key="k")

@@ -119,6 +119,9 @@ def test_a_trigger_of_one_key_is_written_once_a_monitor(ledger):
     assert queues.write_trigger(ledger, "m", kind="harden", idempotency_key="k") == first
     queues.write_trigger(ledger, "other", kind="harden", idempotency_key="k")
     assert len(queues.pending_triggers(ledger)) == 2
+    second = queues.write_trigger(ledger, "m", kind="harden", idempotency_key="k2")
+    assert second.id != first.id
+    queues.mark_trigger(ledger, second.id, state="FAILED")
     queues.mark_trigger(ledger, first.id, state="DISPATCHED", flow_run_id="r")
     queues.mark_trigger(ledger, first.id, state="DONE")
     assert queues.pending_triggers(ledger, "m") == []
