@@ -59,10 +59,10 @@ class Target:
 
     def verify(
         self, candidates: Candidates, rows: NDArray[np.intp], ball: Ball
-    ) -> tuple[NDArray[np.bool_], NDArray[np.bool_], NDArray[np.float64]]:
-        """Return (verified, claimed, raw) for one proposal per row: the one judgement that counts.
+    ) -> tuple[NDArray[np.bool_], torch.Tensor, NDArray[np.float64]]:
+        """Return (verified, margins, raw) for one proposal per row: the one judgement that counts.
 
-        A claim is a proposal below the operating point. It is verified when its decoded raw row, scored as a deployed
+        A claim is a proposal with a margin below zero. It is verified when its decoded raw row, scored as a deployed
         detector scores it, is below the operating point too and is feasible in float64.
         """
         x = candidates.x.detach().double()
@@ -70,12 +70,12 @@ class Target:
             x = self.compiled.encode(features_of(candidates.objects))
         raw = self.compiled.decode(x)
         with torch.no_grad():
-            claimed = (self.detector.margins(x) < 0).numpy()
+            margins = self.detector.margins(x).double()
         evades = self.detector.score_raw(raw).logit < self.detector.threshold
-        verified = claimed & evades
+        verified = (margins < 0).numpy() & evades
         if hits := verified.nonzero()[0].tolist():
             verified[hits] = self.compiled.feasible(x[hits], self.x[rows[hits]], ball)
-        return verified, claimed, raw
+        return verified, margins, raw
 
 
 @dataclass
@@ -124,7 +124,7 @@ def run_cascade(
     """
     stages: list[Stage] = []
     alive = rows[~broken.mask[rows]]
-    ends: torch.Tensor | None = None
+    ends, lowest = target.x[alive].clone(), torch.full((alive.size,), torch.inf, dtype=torch.float64)
     for position, attack in enumerate(attacks):
         if alive.size and clock() > deadline:
             return stages, False
@@ -133,17 +133,19 @@ def run_cascade(
             stages.append(Stage(attack, 0, np.empty(0, dtype=np.intp), 0, 0.0, 0))
             continue
         problem = target.problem(alive, ball, counter)
-        problem.starts = ends
+        problem.starts = ends if position else None
         candidates = attack.run(problem, stage_generator(seed, ball.epsilon, attack.name))
-        verified, claimed, raw = target.verify(candidates, alive, ball)
+        verified, margins, raw = target.verify(candidates, alive, ball)
         won = alive[verified]
         broken.mask[won] = True
         broken.raw[won] = raw[verified]
         if broken.objects is not None and candidates.objects is not None:
             broken.objects[won] = candidates.objects[verified]
-        refused = int((claimed & ~verified).sum())
+        refused = int(((margins < 0).numpy() & ~verified).sum())
         stages.append(Stage(attack, alive.size, won, refused, clock() - begin, counter.queries))
-        alive, ends = alive[~verified], candidates.x.detach()[torch.as_tensor(~verified)]
+        better, left = margins < lowest, torch.as_tensor(~verified)
+        ends = torch.where(better[:, None], candidates.x.detach().double(), ends)[left]
+        lowest, alive = torch.minimum(margins, lowest)[left], alive[~verified]
         if progress is not None:
             progress(f"{attack.name} at {ball.epsilon:g}: {won.size} broken", (position + 1) / len(attacks))
     return stages, True

@@ -71,9 +71,9 @@ class GeneticSearch:
         neighbour_share: share of the first population that starts toward the nearest benign rows.
     """
 
-    population: int = 48
-    generations: int = 20
-    patience: int = 8
+    population: int = 24
+    generations: int = 60
+    patience: int = 12
     neighbour_share: float = 0.4
     name: str = "genetic"
     needs_gradient: bool = False
@@ -157,7 +157,7 @@ def _offspring(rows: _Rows, genes: Tensor, fitness: Tensor, size: int, generator
         torch.rand(shape, generator=generator) < torch.rand(single, generator=generator), mother, father
     )
     low, high = rows.low[:, None], rows.high[:, None]
-    rates = torch.tensor([1.0, 3.0, 10.0]) / width
+    rates = torch.tensor([1.0, 2.0, 4.0]) / width
     rate = rates[torch.randint(0, 3, single, generator=generator)]
     scale = 10 ** (-1.5 * torch.rand(single, generator=generator))
     moved = child + scale * (high - low) * torch.randn(shape, generator=generator)

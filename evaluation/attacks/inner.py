@@ -13,11 +13,12 @@ TINY = 1e-12
 
 
 def descent_direction(
-    margins: Margins, compiled: CompiledSpace, ball: Ball, x: Tensor, *, repair: float = 0.0
+    margins: Margins, compiled: CompiledSpace, ball: Ball, x: Tensor, *, repair: float = 0.0, columns: int = 0
 ) -> tuple[Tensor, Tensor]:
     """Return the unit step `(n, D)` that lowers the margin (sign for linf, steepest for l2), and the margins `(n,)`.
 
     Args:
+        columns: move only this many columns with the steepest slope per cost; 0 moves all.
         repair: weight of the normalised gradient of the relations' penalty; 0 leaves repair to the projection.
     """
     with torch.enable_grad():
@@ -32,6 +33,9 @@ def descent_direction(
                 pull = torch.nan_to_num(torch.autograd.grad(penalty.sum(), point)[0])
                 pull = torch.where(compiled.movable, pull, 0.0)
                 gradient = gradient + repair * pull / (pull.norm(dim=1, keepdim=True) + TINY)
+    if 0 < columns < gradient.shape[1]:
+        slope = (gradient / compiled.cost.to(gradient.dtype)).abs()
+        gradient = torch.where(slope >= slope.topk(columns, dim=1).values[:, -1:], gradient, 0.0)
     if ball.norm == "linf":
         return -gradient.sign(), values.detach()
     # Steepest descent in the cost-weighted norm: a unit step in y = cost * x, mapped back to x.

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -30,7 +31,7 @@ from tests.evaluation.attacks.worlds import (
 def test_the_genetic_search_breaks_a_staircase_that_gives_no_gradient():
     found = detector(Wrapped(Linear([4.0, -4.0, 4.0], -1.0), torch.round), real_space(3), 0.5)
     problem = problem_of(found, np.full((6, 3), 0.5), Ball("linf", 0.3))
-    assert not problem.evaded(FeasibleDescent(restarts=1).run(problem, generator()).x).any()
+    assert not problem.evaded(FeasibleDescent(restarts=3).run(problem, generator()).x).any()
     assert problem.evaded(GeneticSearch().run(problem, generator()).x).all()
 
 
@@ -133,6 +134,23 @@ def test_the_inner_attack_lowers_margins_within_the_rules_and_touches_nothing_el
     assert float((found.margins(result) - found.margins(x)).detach().mean()) < -0.3
     double = inner_attack(found.margins, problem.compiled, problem.ball, problem.x, steps=5, generator=generator())
     assert problem.compiled.feasible(double, problem.x, problem.ball).all()
+
+
+def test_the_inner_attack_keeps_the_best_row_it_saw_also_where_a_step_goes_too_far():
+    found = detector(Wrapped(Linear([1.0], -0.45), torch.abs), real_space(1))
+    problem = problem_of(found, np.array([[0.5]] * 20), Ball("linf", 0.2))
+    result = inner_attack(found.margins, problem.compiled, problem.ball, problem.x, steps=1, generator=generator())
+    assert bool((found.margins(result) <= 0.05 + 1e-9).all())
+
+
+def test_steps_below_one_unit_of_a_whole_number_add_up():
+    features = [feature(f"n{index}", kind="integer", high=10) for index in range(9)]
+    space = FeatureSpace(version=1, name="whole", features=features)
+    # A step of the descent moves each column by less than one unit; the budget allows one unit of all nine.
+    found = detector(Linear([1.0] * 9, -3.65), space)
+    problem = problem_of(found, np.full((1, 9), 5.0), Ball("l2", 0.31))
+    from_clean = replace(problem, benign=problem.x[:0])
+    assert problem.evaded(FeasibleDescent(steps=60, restarts=1).run(from_clean, generator()).x).all()
 
 
 def test_the_inner_attack_without_budget_returns_the_clean_rows():

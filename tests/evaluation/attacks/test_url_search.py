@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import dataclass, field, replace
+
 import numpy as np
 import pytest
 from torch import nn
@@ -7,6 +9,7 @@ from torch import nn
 from domain.errors import AttackError
 from domain.features import load_feature_space
 from domain.monitor import ThreatSettings
+from evaluation.attacks.suites import Suite
 from evaluation.attacks.url_search import UrlSearch
 from evaluation.constraints.ball import Ball
 from evaluation.robustness import evaluate_robustness
@@ -43,6 +46,23 @@ def test_every_success_is_a_url_whose_own_features_evade_within_the_budget():
     assert problem.evaded(result.x).sum() >= 3
     assert "evil.test" in result.objects[1]
     assert "example.org" in result.objects[3]
+
+
+def test_an_attack_on_objects_is_judged_by_what_its_urls_are_and_not_by_what_it_claims(monkeypatch):
+    @dataclass(frozen=True)
+    class Liar:
+        name: str = "liar"
+        needs_gradient: bool = False
+        parameters: dict = field(default_factory=dict)
+
+        def run(self, problem, generator):
+            return replace(UrlSearch().run(problem, generator), objects=problem.objects.copy())
+
+    monkeypatch.setattr("evaluation.robustness.load_suite", lambda name: Suite("liars", 1, (), (Liar(),), "0" * 64))
+    found = detector(hint_counter(), load_feature_space("phishtank"))
+    rows = rows_of(extract(list(URLS)), [1, 1, 1, 1], objects=URLS)
+    threat = ThreatSettings(epsilon=0.6, curve=(0.0, 0.6))
+    assert evaluate_robustness(found, rows, threat=threat, suite="quick", benign=rows, seed=0).detected.all()
 
 
 def test_rows_without_objects_are_refused():
