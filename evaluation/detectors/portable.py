@@ -112,7 +112,7 @@ def build_network(architecture: Mapping[str, Any]) -> nn.Module:
     width = int(architecture["width"])
     layers: list[nn.Module] = [Standardise(width)]
     for hidden in architecture["hidden"]:
-        # SiLU is smooth (the inner attack needs that); unlike BatchNorm, LayerNorm does not mix clean and attacked rows.
+        # SiLU is smooth, as the inner attack needs; unlike BatchNorm, LayerNorm does not mix clean and attacked rows.
         layers += [nn.Linear(width, int(hidden)), nn.LayerNorm(int(hidden)), nn.SiLU()]
         width = int(hidden)
     layers += [nn.Linear(width, 1), nn.Flatten(0)]

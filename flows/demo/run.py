@@ -63,7 +63,8 @@ def run_demo(
     """
     if data not in DATA_SETS or scenario not in SCENARIOS:
         raise ConfigError(
-            f"--data must be one of {list(DATA_SETS)} and --scenario one of {list(SCENARIOS)}, got {data!r}, {scenario!r}"
+            f"--data must be one of {list(DATA_SETS)} and --scenario one of {list(SCENARIOS)}, "
+            f"got {data!r} and {scenario!r}"
         )
     console = Console(stderr=as_json, highlight=False)
     started = time.monotonic()

@@ -22,10 +22,18 @@ from flows.publishing import (
     publish_decision,
     run_tags,
 )
-from flows.steps.baseline import measure_on_benchmark
 from flows.steps.state import Judged, Measurements, Run, WindowRun
 from flows.steps.stored import get_report, put_report
-from flows.steps.windows import PRODUCTION, WINDOW_ROBUST, Window, due_window, judge, parse_moment, pull_samples
+from flows.steps.windows import (
+    PRODUCTION,
+    WINDOW_ROBUST,
+    Window,
+    benchmark_now,
+    due_window,
+    judge,
+    parse_moment,
+    pull_samples,
+)
 from flows.wiring import Loop
 from registry.freezing import require_unfrozen
 from registry.heads import Head
@@ -104,18 +112,18 @@ def evaluate(state: WindowRun, found: Measurements) -> Measurements:
     loop = opened()
     window, run = _window(loop, state), _handle(loop, state.run)
     labelled = window.production(state.run.seed)
-    measured = measure_on_benchmark(
-        loop, window.monitor, _champion(loop, window.head, window.monitor.name), version=window.head.version,
-        digest=window.head.digest, seed=state.run.seed, progress=progress(window.monitor.name, "benchmark"),
+    measured = benchmark_now(
+        loop, window.monitor, _champion(loop, window.head, window.monitor.name), window.head, seed=state.run.seed,
+        progress=progress(window.monitor.name, "benchmark"),
     )  # fmt: skip
     if run is not None:
         run.metrics(production_metrics(labelled.report))
         run.text("reports/production.json", labelled.report.model_dump_json(indent=1))
-        log_evaluation(run, measured.report)
+        log_evaluation(run, measured)
     return found.model_copy(
         update={
             "production": put_report(loop.content, labelled.report),
-            "benchmark": put_report(loop.content, measured.report),
+            "benchmark": put_report(loop.content, measured),
         }
     )
 

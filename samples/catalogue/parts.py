@@ -23,6 +23,7 @@ BENIGN_FOR_TRAINING = 0.45
 MAX_PHISHING_FOR_TRAINING = 6_000
 SIMULATED_DAYS = (4, 8)  # days before production, days of production
 SIMULATED_ROWS = 12_000
+ENRICHED = 0.15  # malicious share of simulated benchmark days: rates need rows more than realism
 LATER_SHARE = 0.4  # of a file of the user's: replayed as production
 
 
@@ -151,7 +152,7 @@ def simulator(monitor: Monitor, seed: int) -> Parts:
     def days(numbers: range) -> pd.DataFrame:
         parts = [
             made.day(
-                number, volume=SIMULATED_ROWS, start=start, prevalence=max(monitor.prevalence, 0.05), families=known
+                number, volume=SIMULATED_ROWS, start=start, prevalence=max(monitor.prevalence, ENRICHED), families=known
             )
             for number in numbers
         ]
