@@ -68,7 +68,15 @@ class BenchmarkSettings(Section):
 
 
 class ThreatSettings(Section):
-    """The attacker: level, norm and budget in model space, and the budgets of the curve."""
+    """The attacker: level, norm and budget in model space, and the budgets of the curve.
+
+    Attributes:
+        level: which mutability and cost of the feature space hold.
+        norm: how the size of a change is measured in model space, each column weighted by its cost.
+        epsilon: the budget that verdict and gate are about; 1 moves a column of cost 1 over its whole range.
+        curve: further budgets, for the curve of the robust detection rate.
+        knowledge: `white-box` sees gradients; `score` and `label` leave out the attacks that need them.
+    """
 
     level: Level = "expected"
     norm: Norm = "linf"
@@ -125,8 +133,15 @@ class HardeningSettings(Section):
     """The recipe of adversarial training.
 
     Attributes:
+        epochs: passes over the training rows; a challenger with warm start takes fewer.
+        batch_size: rows of one step.
+        learning_rate: of AdamW.
+        hidden: widths of the hidden layers.
         adversarial_share: weight of attacked malicious rows against clean malicious rows (beta).
         attack_steps: steps of the inner attack in the last phase.
+        warm_start: race a challenger that starts from the champion's weights against one from scratch.
+        ema_decay: of the moving average of the weights.
+        max_rows: training rows beyond this are sampled.
         max_poison_share: share of a labelled batch that the screen may drop before it refuses the batch.
     """
 
@@ -167,7 +182,14 @@ class GateSettings(Section):
 
 
 class ScheduleSettings(Section):
-    """When a flow runs by itself; the time zone is required."""
+    """When a flow runs by itself; what is edited in the Prefect UI wins over this.
+
+    Attributes:
+        flow: which flow.
+        cron: five fields: minute, hour, day of the month, month, day of the week.
+        timezone: IANA name such as `Europe/Berlin` or `UTC`.
+        active: whether the schedule starts switched on.
+    """
 
     flow: FlowName = "reevaluate"
     cron: str
@@ -190,7 +212,7 @@ class ScheduleSettings(Section):
 
 
 class AlertSettings(Section):
-    """Where alerts go: Apprise URLs as `${ENV}` references, so that no secret stands in the file."""
+    """Apprise URLs as `${ENV}` references, so that no secret stands in the file; nothing is sent there yet."""
 
     urls: tuple[str, ...] = ()
 
@@ -204,7 +226,21 @@ class AlertSettings(Section):
 
 
 class Monitor(Section):
-    """One detector under watch."""
+    """One detector under watch.
+
+    Attributes:
+        version: of the file format.
+        name: of the monitor and of its file; deployments, experiment and registered model are named after it.
+        description: for people.
+        feature_space: name of a shipped space, or a path that counts from the folder of the monitor files.
+        false_positive_budget: share of benign rows that may be alerted on; the operating point is frozen to it.
+        prevalence: share of malicious rows in production, for alerts a day.
+        daily_volume: rows a day in production, for alerts a day.
+        suite: attacks that the champion must survive.
+        robust_rows: malicious rows that are attacked in one measurement, at most.
+        contract: file with hand-written expectations, from the folder of the monitor files; empty for none.
+        seed: of splits, training, samples and attacks.
+    """
 
     version: Literal[1]
     name: str = Field(pattern=NAME_PATTERN)
