@@ -14,7 +14,7 @@ from domain.monitor import ThreatSettings
 from evaluation.attacks.problem import Candidates
 from evaluation.attacks.suites import Suite
 from evaluation.constraints.compiled import CompiledSpace
-from evaluation.robustness import evaluate_robustness
+from evaluation.robustness import _assert_consistent, evaluate_robustness
 from tests.evaluation.attacks.worlds import (
     Linear,
     detector,
@@ -145,6 +145,37 @@ def test_a_success_at_a_small_budget_counts_at_every_larger_one_and_raises_the_f
     assert {flag.name for flag in result.report.flags if flag.raised} >= {"not-monotone"}
     assert not result.report.reliable
     assert not result.detected.any()
+
+
+def test_a_later_attack_starts_where_the_best_earlier_one_ended(monkeypatch):
+    found = detector(Linear([1.0, 1.0]), real_space(2), 0.5)
+    rows = rows_of(np.full((3, 2), 0.5), [1] * 3, clusters=range(3))
+    seen = []
+
+    def watch(problem):
+        seen.append(problem.starts)
+        return problem.x
+
+    moves = [Planted(lambda problem: problem.x - 0.05), Planted(lambda problem: problem.x + 0.05), Planted(watch)]
+    plant(monkeypatch, *moves)
+    measure(found, rows, ThreatSettings(epsilon=0.1, curve=(0.1,)))
+    assert np.allclose(seen[0].numpy(), 0.45)
+
+
+@pytest.mark.parametrize(
+    "doctored",
+    [
+        lambda report: {"curve": report.curve[::-1]},
+        lambda report: {"clean_detection_rate": report.clean_detection_rate.model_copy(update={"value": 0.123})},
+        lambda report: {"attacks": tuple(a.model_copy(update={"robust_detection_rate": -1.0}) for a in report.attacks)},
+    ],
+    ids=["rising-curve", "clean-rate", "below-the-minimum"],
+)
+def test_a_report_that_contradicts_itself_is_refused(doctored):
+    found, rows = world(30)
+    report = measure(found, rows).report
+    with pytest.raises(AttackError, match="defect"):
+        _assert_consistent(report.model_copy(update=doctored(report)))
 
 
 def test_running_out_of_time_makes_the_report_unreliable():

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import replace
 
 import numpy as np
 import torch
@@ -146,11 +145,10 @@ def test_the_inner_attack_keeps_the_best_row_it_saw_also_where_a_step_goes_too_f
 def test_steps_below_one_unit_of_a_whole_number_add_up():
     features = [feature(f"n{index}", kind="integer", high=10) for index in range(9)]
     space = FeatureSpace(version=1, name="whole", features=features)
-    # A step of the descent moves each column by less than one unit; the budget allows one unit of all nine.
-    found = detector(Linear([1.0] * 9, -3.65), space)
-    problem = problem_of(found, np.full((1, 9), 5.0), Ball("l2", 0.31))
-    from_clean = replace(problem, benign=problem.x[:0])
-    assert problem.evaded(FeasibleDescent(steps=60, restarts=1).run(from_clean, generator()).x).all()
+    # The steep first column is at its bound after one unit; one step moves the others by less than half a unit.
+    found = detector(Linear([-20.0, *[1.0] * 8], 16.5), space)
+    problem = problem_of(found, np.array([[9.0, *[5.0] * 8]]), Ball("l2", 0.45))
+    assert problem.evaded(FeasibleDescent(steps=20, restarts=1).run(problem, generator()).x).all()
 
 
 def test_the_inner_attack_without_budget_returns_the_clean_rows():

@@ -48,6 +48,14 @@ def test_every_success_is_a_url_whose_own_features_evade_within_the_budget():
     assert "example.org" in result.objects[3]
 
 
+def test_the_search_never_leaves_a_small_budget():
+    found = detector(hint_counter(), load_feature_space("phishtank"))
+    problem = problem_of(found, extract(list(URLS)), Ball("linf", 0.02))
+    problem.objects = URLS
+    result = UrlSearch(rounds=2).run(problem, generator())
+    assert problem.compiled.feasible(result.x, problem.x, problem.ball).all()
+
+
 def test_an_attack_on_objects_is_judged_by_what_its_urls_are_and_not_by_what_it_claims(monkeypatch):
     @dataclass(frozen=True)
     class Liar:
