@@ -30,6 +30,7 @@ class TrainingState:
         key: digest of data, recipe and seed; a checkpoint of another key is not resumed.
         epoch: number of finished epochs.
         ema: averaged weights.
+        memory: what the inner attack keeps from epoch to epoch.
         best: weights of the best checkpoint so far; empty before the first.
         threshold: operating point of the best checkpoint.
     """
@@ -39,6 +40,7 @@ class TrainingState:
     optimiser: torch.optim.Optimizer
     generator: torch.Generator
     ema: dict[str, Tensor]
+    memory: Tensor = field(default_factory=lambda: torch.empty(0))
     best: dict[str, Tensor] = field(default_factory=dict)
     best_score: float = float("-inf")
     threshold: float = 0.0
@@ -49,7 +51,7 @@ class TrainingState:
 
 def save_checkpoint(path: Path, state: TrainingState) -> None:
     """Write `state` to `path` atomically: a crash leaves the old file or the new one."""
-    tensors: dict[str, Tensor] = {"generator": state.generator.get_state()}
+    tensors: dict[str, Tensor] = {"generator": state.generator.get_state(), "memory": state.memory}
     tensors |= {f"network/{name}": tensor for name, tensor in state.network.state_dict().items()}
     tensors |= {f"ema/{name}": tensor for name, tensor in state.ema.items()}
     tensors |= {f"best/{name}": tensor for name, tensor in state.best.items()}
@@ -114,6 +116,7 @@ def _restore(state: TrainingState, description: dict[str, Any], tensors: dict[st
         values.setdefault(int(parameter), {})[key] = tensor
     state.optimiser.load_state_dict({"state": values, "param_groups": optimiser["param_groups"]})
     state.generator.set_state(tensors["generator"])
+    state.memory = tensors["memory"]
     state.ema, state.best = part("ema/"), part("best/")
     state.epoch, state.step = int(description["epoch"]), int(description["step"])
     state.threshold = float(description["threshold"])

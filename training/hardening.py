@@ -22,11 +22,11 @@ from training.splits import split_by_cluster
 
 __all__ = ["SuspiciousBatch", "harden", "rethreshold"]
 
-RECENT_SHARES = {"train": 0.6, "selection": 0.2, "calibration": 0.2}
+RECENT_SHARES = {"train": 0.5, "selection": 0.2, "calibration": 0.3}
 RECENT_MASS = 0.3
 RECENT_WEIGHT_LIMIT = 10.0
-CALIBRATION_MASS = 0.5
-MIN_RECENT_BENIGN = 50
+CALIBRATION_MASS = 0.6
+CALIBRATION_TAIL = 10  # recent benign rows beyond the budget from which they get their full mass
 WARM_SHARE = 0.4
 
 
@@ -59,9 +59,9 @@ def harden(
 
     Two candidates run, one from the champion's weights (where the recipe says so) and one from scratch; the better one
     on the selection rows under attack, at its operating point, wins. Recent rows pass the poisoning screen first; they
-    weigh `RECENT_MASS` of their class, a fifth of their clusters joins the selection, a fifth the calibration, where
-    the benign ones get up to half of the mass: the threshold follows benign drift, and neither the old nor the new
-    benign rows can exceed twice the budget.
+    weigh `RECENT_MASS` of their class, a fifth of their clusters joins the selection, three tenths the calibration,
+    where the benign ones get up to `CALIBRATION_MASS` of the mass: the threshold follows benign drift, and the new
+    benign calibration rows exceed the budget by at most `1 / CALIBRATION_MASS`.
 
     Args:
         champion: the deployed detector.
@@ -88,7 +88,9 @@ def harden(
     )
     extras = Extras(
         row_weights=_row_weights(data.train.y, parts.train.y),
-        calibration_weights=_calibration_weights(data.calibration.y, parts.calibration.y, parts.calibration_weights),
+        calibration_weights=_calibration_weights(
+            data.calibration.y, parts.calibration.y, parts.calibration_weights, budget
+        ),
         recent=parts.selection if (parts.selection.y == 1).any() else None,
         reference=_reference(champion, data, threat=threat, budget=budget, seed=seed),
         metadata=_facts(recent, found, champion),
@@ -154,17 +156,21 @@ def _row_weights(old: NDArray[np.int8], new: NDArray[np.int8]) -> NDArray[np.flo
 
 
 def _calibration_weights(
-    old: NDArray[np.int8], new: NDArray[np.int8], mass: NDArray[np.float64]
+    old: NDArray[np.int8], new: NDArray[np.int8], mass: NDArray[np.float64], budget: float
 ) -> NDArray[np.float64]:
-    """Return weights of the calibration rows; few recent benign rows count as they are, many get half of the mass."""
+    """Return weights of the calibration rows: the recent benign ones get up to `CALIBRATION_MASS`.
+
+    They get less where they are few: a quantile at the budget needs rows beyond it, counted by the effective sample
+    size of the weights (Kish, "Survey Sampling", 1965).
+    """
     weights = np.ones(len(old) + len(new))
-    benign_before, benign_after = int((old == 0).sum()), int((new == 0).sum())
-    if benign_after == 0:
+    fresh = mass[new == 0]
+    if len(fresh) == 0:
         return weights
-    relative = mass / mass[new == 0].mean()
-    share = CALIBRATION_MASS / (1 - CALIBRATION_MASS) * benign_before / benign_after
-    factor = min(max(share, 1.0), RECENT_WEIGHT_LIMIT) if benign_after >= MIN_RECENT_BENIGN else 1.0
-    weights[len(old) :] = np.where(new == 0, relative * factor, 1.0)
+    effective = fresh.sum() ** 2 / (fresh**2).sum()
+    share = CALIBRATION_MASS * min(1.0, effective * budget / CALIBRATION_TAIL)
+    total = share / (1 - share) * int((old == 0).sum())
+    weights[len(old) :][new == 0] = fresh / fresh.sum() * max(total, 1e-6)
     return weights
 
 

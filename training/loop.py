@@ -18,6 +18,8 @@ from training.data import EpochRecord, Progress
 from training.selection import Judge
 
 GRADIENT_LIMIT = 5.0
+SMALLEST_BATCH = 64
+WANTED_BATCHES = 40
 
 
 @dataclass
@@ -35,7 +37,9 @@ class Loop:
     def __post_init__(self) -> None:
         # Position of each malicious row within the malicious rows: how the adversary numbers them.
         self.rank = torch.cumsum(self.y.long(), 0) - 1
-        self.batches = max(1, math.ceil(len(self.x) / self.recipe.batch_size))
+        # Few rows still get enough steps: smaller batches instead of a training that ends before it converged.
+        size = min(self.recipe.batch_size, max(SMALLEST_BATCH, len(self.x) // WANTED_BATCHES))
+        self.batches = max(1, math.ceil(len(self.x) / size))
 
     def epoch(self, state: TrainingState) -> float:
         """Run one epoch and return the mean loss."""
@@ -68,7 +72,7 @@ class Loop:
             return self.x[:0]
         state.network.eval()
         return self.adversary.perturb(
-            lambda x: state.network(x.to(torch.float32)).to(x.dtype), self.rank[malicious], self.x[malicious],
+            lambda x: state.network(x.to(torch.float32)).to(x.dtype), self.rank[malicious],
             strength=self.schedule.strength(state.epoch), steps=self.schedule.attack_steps(state.epoch),
             generator=state.generator,
         )  # fmt: skip
@@ -93,6 +97,8 @@ def run(loop: Loop, state: TrainingState, judge: Judge, checkpoint: Path | None,
     Raises:
         NotEnoughRows: the loss is not finite.
     """
+    if loop.adversary is not None and state.epoch:
+        loop.adversary.memory = state.memory
     judged = copy.deepcopy(state.network).eval()
     while state.epoch < loop.schedule.epochs:
         loss = loop.epoch(state)
@@ -102,19 +108,21 @@ def run(loop: Loop, state: TrainingState, judge: Judge, checkpoint: Path | None,
                 f" (now {loop.recipe.learning_rate})"
             )
         judged.load_state_dict(state.ema)
-        result = judge.judge(judged)
+        # Before the attack is at full strength a checkpoint has not seen what it is judged by.
+        ripe = loop.adversary is None or loop.schedule.strength(state.epoch) >= 1
+        result = judge.judge(judged, attack=ripe)
         state.history.append(
             EpochRecord(
                 state.epoch + 1, loss, result.detection_rate, result.robust_rate, result.recent_rate, result.score
             )
         )
-        # Before the attack is at full strength a checkpoint has not seen what it is judged by.
-        ripe = loop.adversary is None or loop.schedule.strength(state.epoch) >= 1
         if (ripe and result.score > state.best_score) or not state.best:
             state.best = {name: tensor.clone() for name, tensor in state.ema.items()}
             state.best_score = result.score if ripe else float("-inf")
             state.threshold = result.threshold
         state.epoch += 1
+        if loop.adversary is not None:
+            state.memory = loop.adversary.memory
         if checkpoint is not None:
             save_checkpoint(checkpoint, state)
         if progress is not None:

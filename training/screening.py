@@ -87,7 +87,7 @@ def screen(
     contradictory = np.zeros(n, dtype=bool)
     if len(b) > NEIGHBOURS and len(m) > NEIGHBOURS:
         suspicious = _false_benign(recent, x, b, m)
-        contradictory = (recent.y == 1) & (_distance(x, b, 1) < SAME_DISTANCE)
+        contradictory = _contradictory(recent, trusted)
     tainted = suspicious | contradictory
     kept = ~tainted & ~_flood(recent, encoded[0], rng)
     share = float(tainted.mean())
@@ -99,6 +99,15 @@ def screen(
     if share > max_share:
         reason = f"refused: {share:.1%} of the batch is suspicious, the limit is {max_share:.1%}; {reason}"
     return ScreenResult(kept, float((~kept).mean()), tainted, refused=share > max_share, reason=reason)
+
+
+def _contradictory(recent: LabelledRows, trusted: LabelledRows) -> NDArray[np.bool_]:
+    """Return the malicious labels on rows that equal a trusted benign row and no trusted malicious one, `(n,)`."""
+    n = len(recent)
+    _, name = np.unique(np.concatenate([recent.raw, trusted.raw]), axis=0, return_inverse=True)
+    benign, malicious = (np.isin(name[:n], name[n:][trusted.y == label]) for label in (0, 1))
+    result: NDArray[np.bool_] = (recent.y == 1) & benign & ~malicious
+    return result
 
 
 def _false_benign(recent: LabelledRows, x: Tensor, benign: Tensor, malicious: Tensor) -> NDArray[np.bool_]:

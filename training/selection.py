@@ -18,6 +18,7 @@ from training.data import encode
 
 ATTACKED_ROWS = 400
 CALIBRATION_ROWS = 20_000
+RESTARTS = 2
 CLEAN_ALLOWANCE = 0.01
 CLEAN_PENALTY = 5.0
 
@@ -73,13 +74,15 @@ class Judge:
             self.attacked = torch.as_tensor(rows)
             self.adversary = build_adversary(space, threat, malicious.take(rows), calibration, seed)
 
-    def judge(self, network: nn.Module) -> Judgement:
-        """Return the rates of `network` at its own operating point."""
+    def judge(self, network: nn.Module, *, attack: bool = True) -> Judgement:
+        """Return the rates of `network` at its own operating point; without `attack` the robust one is None."""
         threshold = operating_point(logits(network, self.benign), self.budget, self.weights)
         scores = logits(network, self.malicious)
         detection = float((scores >= threshold).mean())
         recent = None if self.recent is None else float((logits(network, self.recent) >= threshold).mean())
-        robust = None if self.adversary is None else self._robust(network, self.adversary, threshold, scores)
+        robust = (
+            None if self.adversary is None or not attack else self._robust(network, self.adversary, threshold, scores)
+        )
         rates = [rate for rate in (detection, robust, recent) if rate is not None]
         lost = 0.0 if self.reference is None else max(0.0, self.reference - detection - CLEAN_ALLOWANCE)
         return Judgement(threshold, detection, robust, recent, float(np.mean(rates)) - CLEAN_PENALTY * lost)
@@ -91,11 +94,14 @@ class Judge:
             output: Tensor = network(x.to(torch.float32))
             return (output - threshold).to(x.dtype)
 
-        attacked = adversary.perturb(
-            margins, torch.arange(len(self.attacked)), self.malicious[self.attacked],
-            strength=1.0, steps=self.steps, generator=generator,
-        )  # fmt: skip
-        worst = np.minimum(logits(network, attacked), scores[self.attacked.numpy()])
+        # Each judgement starts from nothing, so that checkpoints are compared on equal terms.
+        adversary.reset()
+        worst = scores[self.attacked.numpy()]
+        for _ in range(RESTARTS):
+            attacked = adversary.perturb(
+                margins, torch.arange(len(self.attacked)), strength=1.0, steps=self.steps, generator=generator
+            )
+            worst = np.minimum(logits(network, attacked), worst)
         return float((worst >= threshold).mean())
 
 
