@@ -15,7 +15,7 @@ _LOG = logging.getLogger(__name__)
 
 
 def clean_up(flow: Any, flow_run: Any, state: Any) -> None:
-    """Abort the ledger steps of this flow run, end its MLflow runs, free its leases; Prefect calls it after kills too."""
+    """Abort this flow run's ledger steps, end its MLflow runs, free its leases; Prefect calls it after kills too."""
     identifier, monitor = str(flow_run.id), str(flow_run.parameters.get("monitor", ""))
     loop = open_loop()
     aborted = abort_steps(loop.ledger, flow_run_id=identifier)

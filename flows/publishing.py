@@ -10,7 +10,7 @@ from domain.names import artifact_key, metric_name
 from domain.reports import CleanReport, DriftReport, Estimate, EvaluationReport, ProductionReport, RobustnessReport
 from evaluation.figures import gate_figure, robustness_curve, survivors_figure
 from evaluation.rendering import criteria_table, gate_markdown, report_markdown, verdict_markdown
-from flows.jobs.context import flow_run_id, flow_run_url
+from flows.context import flow_run_id, flow_run_url
 from registry.tracking import FLOW_RUN_TAG, RunHandle
 
 

@@ -27,7 +27,8 @@ from registry import leases
 from registry.content import ContentStore
 from registry.failpoints import failpoint
 from registry.ledger.engine import Ledger
-from samples.contract.contract import Contract, Judge, build_contract, validate
+from samples.contract.contract import build_contract, validate
+from samples.contract.rules import Contract, Judge
 from samples.pull_ledger import (
     BatchRecord,
     Pieces,

@@ -53,7 +53,7 @@ class _Plan:
     poison: float = 0.0
 
 
-_PLANS: dict[Scenario, tuple[_Plan, ...]] = {
+_PLANS: dict[str, tuple[_Plan, ...]] = {
     "standard": (
         _Plan("ordinary traffic"),
         _Plan("drift, and a campaign against the champion", drift=DRIFT / 2, campaign=True),
@@ -78,7 +78,7 @@ _PLANS: dict[Scenario, tuple[_Plan, ...]] = {
 }
 
 
-def plan_days(data: str, scenario: Scenario, *, seed: int, replayed: pd.DataFrame, volume: int) -> list[Day]:
+def plan_days(data: str, scenario: str, *, seed: int, replayed: pd.DataFrame, volume: int) -> list[Day]:
     """Return the days of `scenario`: simulated ones, or consecutive stretches of the rows kept for replay.
 
     Raises:

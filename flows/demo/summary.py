@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 if TYPE_CHECKING:
-    from flows.demo.run import Record
+    from flows.demo.driver import Record
 
 COLOURS = {"healthy": "green", "degraded": "red", "abstain": "yellow"}
 

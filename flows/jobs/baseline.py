@@ -8,7 +8,7 @@ from domain.decisions import PromotionKind
 from domain.digests import digest_json
 from domain.reports import EvaluationReport
 from evaluation.rendering import report_markdown
-from flows.jobs.context import flow_run_id, opened
+from flows.context import flow_run_id, opened
 from flows.publishing import log_evaluation, markdown, progress, run_tags
 from flows.steps.baseline import BenchmarkRows, measure_on_benchmark, prepare_benchmark, train_first
 from flows.steps.measuring import describe

@@ -10,7 +10,7 @@ from domain.decisions import Decision, GateDecision, GateEvidence, Remedy
 from domain.digests import digest_json
 from domain.errors import BudgetExceeded, DataError, LedgerError
 from domain.monitor import Monitor
-from flows.jobs.context import flow_run_id, flow_run_url, now, opened
+from flows.context import flow_run_id, flow_run_url, now, opened
 from flows.publishing import log_evaluation, markdown, publish_gate, run_tags
 from flows.steps.challengers import Contender, Recent, contenders_of, gather_recent, train_challenger
 from flows.steps.challengers import compare as compare_contenders

@@ -8,7 +8,7 @@ from typing import Any
 from domain.digests import digest_json
 from domain.errors import LedgerError, RevetError
 from domain.names import deployment_name
-from flows.jobs.context import opened
+from flows.context import opened
 from flows.publishing import markdown
 from flows.wiring import Loop
 from registry import promotion

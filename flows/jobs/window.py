@@ -11,7 +11,7 @@ from domain.digests import digest_json
 from domain.errors import RevetError
 from domain.reports import DriftReport, EvaluationReport, ProductionReport, RobustnessReport
 from evaluation.drift import DriftResult
-from flows.jobs.context import flow_run_id, flow_run_url, now, opened
+from flows.context import flow_run_id, flow_run_url, now, opened
 from flows.publishing import (
     drift_metrics,
     log_attacks,

@@ -2,42 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 
-from domain.digests import digest_json
 from domain.errors import ConfigError
 from domain.features import Feature, FeatureSpace, describe_validation_error
 from samples.contract.parsing import PARSE_ERROR, parse_features
+from samples.contract.rules import Contract, Expectation, Judge, Outcome
 
 MAX_LEAD_SECONDS = 300.0  # a sender's clock may run this far ahead of the ingest time
 META_COLUMNS = ("sample_id", "event_lead_seconds", "score", "verdict", PARSE_ERROR)
-
-
-class Expectation(BaseModel):
-    """One expectation of Great Expectations, and what to tell about a row that breaks it.
-
-    Attributes:
-        type: name of the expectation, such as `expect_column_values_to_be_between`.
-        kwargs: its arguments.
-        severity: `critical` puts a row that breaks it into quarantine; `warning` is only reported.
-        reason: the rule in words.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    type: str = Field(pattern=r"^expect_[a-z_]+$")
-    kwargs: dict[str, Any]
-    severity: Literal["critical", "warning"] = "critical"
-    reason: str = ""
 
 
 class _ExtraFile(BaseModel):
@@ -45,32 +25,6 @@ class _ExtraFile(BaseModel):
 
     version: Literal[1]
     expectations: tuple[Expectation, ...]
-
-
-@dataclass(frozen=True)
-class Contract:
-    """Expectations on production samples of one feature space."""
-
-    space: FeatureSpace
-    expectations: tuple[Expectation, ...]
-
-    @cached_property
-    def version(self) -> str:
-        """SHA-256 over all expectations: which contract a row was judged by."""
-        return digest_json([self.space.digest, [item.model_dump(mode="json") for item in self.expectations]])
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """How one expectation went: rows that broke it and, for one over the whole table, whether it failed."""
-
-    expectation: Expectation
-    success: bool
-    broken: tuple[int, ...]
-    observed: Any = None
-
-
-Judge = Callable[[pd.DataFrame, Contract], list[Outcome]]
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 
 from domain.errors import ConfigError
-from samples.contract.contract import Contract, Expectation, Outcome
+from samples.contract.rules import Contract, Expectation, Outcome
 
 _CACHE: OrderedDict[str, tuple[Any, Any]] = OrderedDict()
 _CACHE_SIZE = 4

@@ -15,8 +15,8 @@ from domain.features import Feature, FeatureSpace
 from domain.monitor import Monitor
 from registry.content import ContentStore
 from registry.ledger.engine import Ledger
-from samples.contract.contract import Contract, Outcome
 from samples.contract.parsing import PARSE_ERROR
+from samples.contract.rules import Contract, Outcome
 from samples.pull import PullResult, pull
 from samples.sources import Source, StoreSource
 from samples.store import SampleStore
