@@ -74,13 +74,17 @@ def _absolute(values: dict[str, Any], base: Path) -> dict[str, Any]:
     return done
 
 
-def _expand(value: Any) -> Any:
-    """Replace `${NAME}` by the environment's value, so that no secret must stand in a file."""
+def expand(value: Any, origin: str = SETTINGS_FILE) -> Any:
+    """Return `value` with `${NAME}` replaced by the environment's value, so that no secret must stand in a file.
+
+    Raises:
+        ConfigError: a name is not set; `origin` says where it stands.
+    """
     if not isinstance(value, str):
         return value
     missing = [name for name in _REFERENCE.findall(value) if name not in os.environ]
     if missing:
-        raise ConfigError(f"{SETTINGS_FILE}: ${{{missing[0]}}} is not set; export {missing[0]} or write the value")
+        raise ConfigError(f"{origin}: ${{{missing[0]}}} is not set; export {missing[0]} or write the value")
     return _REFERENCE.sub(lambda match: os.environ[match.group(1)], value)
 
 
@@ -115,7 +119,7 @@ class _HomeFile(YamlConfigSettingsSource):
     """`revet.yaml`: relative paths count from the home, `${NAME}` is taken from the environment."""
 
     def __call__(self) -> dict[str, Any]:
-        values = {key: _expand(value) for key, value in super().__call__().items()}
+        values = {key: expand(value) for key, value in super().__call__().items()}
         if "home" in values:
             raise ConfigError(f"{self.yaml_file_path}: `home` is the folder of this file and cannot be set in it")
         return _absolute(values, Path(str(self.yaml_file_path)).parent)

@@ -17,7 +17,7 @@ from registry.heads import Head, head
 from registry.ledger.engine import Ledger
 from registry.models import ModelRegistry
 from registry.tracking import Tracker
-from samples.sources import Source, open_source
+from samples.sources import Source, open_source, store_url
 from samples.store import SampleStore
 
 
@@ -83,7 +83,7 @@ class Loop:
 
     def labels(self, monitor: Monitor) -> SampleStore:
         """Return the store that holds the labels: the monitor's own, else the workspace's."""
-        return SampleStore((monitor.source.url if monitor.source.kind == "store" else "") or self.settings.store_url)
+        return SampleStore(store_url(monitor.source, self.settings.store_url))
 
     def head(self, name: str) -> Head:
         """Return the champion's ledger row.

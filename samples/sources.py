@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 from domain.digests import digest_bytes
 from domain.errors import ConfigError
 from domain.monitor import SourceSettings
+from domain.settings import expand
 from samples.schema import EPOCH, SAMPLE_COLUMNS, TIME_COLUMNS, from_micros, times_to_micros, to_micros
 from samples.store import SampleStore
 
@@ -128,7 +129,17 @@ def open_source(settings: SourceSettings, default_url: str) -> StoreSource | Par
     """Return the source that the monitor's file describes; an empty URL means the workspace's own store."""
     if settings.kind == "parquet":
         return ParquetSource(Path(settings.path).expanduser())
-    return StoreSource(SampleStore(settings.url or default_url).create())
+    return StoreSource(SampleStore(store_url(settings, default_url)).create())
+
+
+def store_url(settings: SourceSettings, default_url: str) -> str:
+    """Return the address of the store that holds the monitor's labels, and its samples if it is no Parquet source.
+
+    Raises:
+        ConfigError: `source.url` refers to an environment variable that is not set.
+    """
+    own = settings.url if settings.kind == "store" else ""
+    return str(expand(own, "source.url")) or default_url
 
 
 def _digest(path: Path) -> str:

@@ -84,15 +84,24 @@ def history(
         }
         for record in decisions(ledger, monitor, limit=limit)
     ]
-    attempts = [asdict(each) for each in gate_attempts(ledger, monitor)[:limit]]
+    judged = gate_attempts(ledger, monitor)[:limit]
+    attempts: list[dict[str, Any]] = [
+        {
+            "at": each.at,
+            "champion": each.decision.champion_version,
+            "challenger": each.decision.challenger_version,
+            "passed": each.decision.passed,
+            "reasons": "; ".join(each.decision.reasons),
+            "evidence": each.decision.evidence_digest,
+        }
+        for each in judged
+    ]
     if as_json:
         print_json({"promotions": promotions, "gate": attempts, "verdicts": verdicts})
         return
     shown = ("at", "epoch", "kind", "from_version", "to_version", "approver", "state")
     print_table("Promotions", shown, [[each[key] for key in shown] for each in promotions])
-    if attempts:
-        keys = [key for key in attempts[0] if key not in {"content", "decision", "id", "monitor"}]
-        print_table("Gate", keys, [[each[key] for key in keys] for each in attempts])
+    print_rows("Gate", [{**each, "evidence": each["evidence"][:12]} for each in attempts], as_json=False)
     print_rows("Verdicts", verdicts, as_json=False)
 
 

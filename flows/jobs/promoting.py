@@ -37,9 +37,7 @@ def promote(monitor: str, version: int, expected_epoch: int, approver: str) -> d
     policy = loop.monitor(monitor)
     approved = approver or approver_of(loop.ledger, monitor, version=chosen, evidence_digest=evidence)
     if policy.gate.approval == "required" and not approved:
-        raise LedgerError(
-            f"version {chosen} of {monitor!r} needs an approval: `revet promote {monitor} --approver NAME`"
-        )
+        raise LedgerError(f"version {chosen} of {monitor!r} needs an approval: `revet promote {monitor} {chosen}`")
     epoch = (
         expected_epoch if expected_epoch >= 0 else evidence_epoch(loop, monitor, attempts[0].decision.champion_version)
     )

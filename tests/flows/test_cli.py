@@ -18,6 +18,7 @@ from domain.errors import (
     RevetError,
     ServiceUnavailable,
 )
+from domain.monitor import Monitor
 from flows.cli.main import app, exit_code
 
 runner = CliRunner()
@@ -110,6 +111,28 @@ def test_an_unknown_monitor_is_named(tmp_path):
     result = revet("history", "nobody", home=tmp_path)
     assert "nobody" in str(result.exception)
     assert exit_code(result.exception) == 5
+
+
+def test_history_shows_what_the_gate_judged_and_why(tmp_path):
+    from domain.decisions import GateDecision
+    from registry.ledger.engine import Ledger
+    from registry.reports import put_gate_attempt
+    from registry.versions import put_monitor
+
+    ledger = Ledger(f"sqlite:///{tmp_path / 'ledger.db'}")
+    ledger.upgrade()
+    dataset = {"dataset": "simulator"}
+    put_monitor(ledger, Monitor(version=1, name="watched", feature_space="simulator", benchmark=dataset))
+    judged = GateDecision(
+        monitor="watched", champion_version=1, challenger_version=2, passed=False, criteria=(),
+        reasons=("too few rows",), evidence_digest="ab" * 32,
+    )  # fmt: skip
+    put_gate_attempt(ledger, judged, alpha_spent=0.05)
+    shown = as_json("history", "watched", home=tmp_path)["gate"]
+    assert [(each["champion"], each["challenger"], each["passed"], each["reasons"]) for each in shown] == [
+        (1, 2, False, "too few rows")
+    ]
+    assert "too few rows" in " ".join(revet("history", "watched", home=tmp_path).output.split())
 
 
 def test_a_freeze_is_shown_until_it_is_lifted(tmp_path):

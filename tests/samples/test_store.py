@@ -7,8 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from domain.errors import DataError, SchemaMismatch
+from domain.errors import ConfigError, DataError, SchemaMismatch
+from domain.monitor import SourceSettings
 from samples.schema import from_micros, to_micros
+from samples.sources import StoreSource, open_source
 from samples.store import SampleStore
 from tests.samples.helpers import HOUR, T0, Place, rows
 
@@ -113,3 +115,12 @@ def test_two_stores_on_one_file_see_each_other(place: Place) -> None:
     place.store.write_samples(rows(5))
     assert other.count() == (5, 0)
     other.close()
+
+
+def test_the_address_of_a_store_may_refer_to_the_environment(tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("SAMPLES_AT", f"sqlite:///{tmp_path / 'own.db'}")
+    found = open_source(SourceSettings(url="${SAMPLES_AT}"), "sqlite:///unused.db")
+    assert isinstance(found, StoreSource)
+    assert found.store.url == f"sqlite:///{tmp_path / 'own.db'}"
+    with pytest.raises(ConfigError, match=r"source\.url: \$\{NOT_SET\} is not set"):
+        open_source(SourceSettings(url="${NOT_SET}"), "")
