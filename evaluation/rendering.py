@@ -8,11 +8,12 @@ from domain.decisions import Criterion, Decision, DegradationKind, GateDecision,
 from domain.reports import CleanReport, Estimate, EvaluationReport, RobustnessReport, SliceReport
 
 DASH = "-"
-OUTCOMES = {Outcome.PASS: "✅ pass", Outcome.FAIL: "❌ fail", Outcome.WARN: "⚠️ warn", Outcome.ABSTAIN: "⚪ abstain"}
+# Marks that plain text fonts have; colour emoji are empty boxes on many servers and remote desktops.
+OUTCOMES = {Outcome.PASS: "✓ pass", Outcome.FAIL: "✗ fail", Outcome.WARN: "▲ warn", Outcome.ABSTAIN: "○ abstain"}
 HEADLINES = {
-    Verdict.HEALTHY: "✅ Healthy: the champion holds",
-    Verdict.DEGRADED: "❌ Degraded",
-    Verdict.ABSTAIN: "⚪ Abstain: this window cannot be judged",
+    Verdict.HEALTHY: "✓ Healthy: the champion holds",
+    Verdict.DEGRADED: "✗ Degraded",
+    Verdict.ABSTAIN: "○ Abstain: this window cannot be judged",
 }
 KINDS = {
     DegradationKind.NONE: "",
@@ -57,9 +58,9 @@ def gate_markdown(decision: GateDecision, links: Mapping[str, str] | None = None
     """Return the gate's judgement on a challenger."""
     challenger, champion = decision.challenger_version, decision.champion_version
     headline = (
-        f"✅ Passed: version {challenger} may replace version {champion}"
+        f"✓ Passed: version {challenger} may replace version {champion}"
         if decision.passed
-        else f"❌ Refused: version {champion} stays, version {challenger} is not proven better"
+        else f"✗ Refused: version {champion} stays, version {challenger} is not proven better"
     )
     parts = [
         f"# {headline}",
@@ -159,7 +160,7 @@ def _robust_parts(robust: RobustnessReport) -> list[str]:
     )
     parts = ["## Under attack", summary]
     if raised:
-        parts.append("\n".join(f"- 🚩 **{_escape(flag.name)}**: {_escape(flag.meaning)}" for flag in raised))
+        parts.append("\n".join(f"- ⚑ **{_escape(flag.name)}**: {_escape(flag.meaning)}" for flag in raised))
     stages = [
         [f"`{one.name}`", f"{one.rows:,}", f"{one.broken:,}", f"{one.rejected:,}",
          _share(one.robust_detection_rate), f"{one.queries:,}", f"{one.cpu_seconds:.1f}"]
@@ -183,9 +184,12 @@ def _robust_parts(robust: RobustnessReport) -> list[str]:
 
 
 def _criteria_markdown(criteria: Iterable[Criterion]) -> str:
+    """Return a table that is narrow enough to be seen whole, and below it what each line rests on."""
     rows = criteria_table(criteria)
-    columns = ["criterion", "outcome", "value", "interval", "limit", "rows", "p", "reason"]
-    return _table(columns, [[_escape(row[column]) for column in columns] for row in rows])
+    columns = ["criterion", "outcome", "value", "interval", "limit", "rows", "p"]
+    table = _table(columns, [[_escape(row[column]) for column in columns] for row in rows])
+    rests = "\n".join(f"- {_escape(row['criterion'])}: {_escape(row['reason'])}" for row in rows)
+    return f"{table}\n\n### What they rest on\n\n{rests}" if rows else table
 
 
 def _facts(facts: Sequence[tuple[str, str]]) -> str:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from typing import Any
 
-from domain.decisions import Decision, GateDecision
+from domain.decisions import Decision, DegradationKind, GateDecision
 from domain.names import artifact_key, metric_name
 from domain.reports import CleanReport, DriftReport, Estimate, EvaluationReport, ProductionReport, RobustnessReport
 from evaluation.figures import gate_figure, robustness_curve, survivors_figure
 from evaluation.rendering import criteria_table, gate_markdown, report_markdown, verdict_markdown
 from flows.context import flow_run_id, flow_run_url
 from registry.tracking import FLOW_RUN_TAG, RunHandle
+
+_LOG = logging.getLogger(__name__)
 
 
 def run_tags(reason: str, seed: int) -> dict[str, str]:
@@ -111,8 +114,9 @@ def _estimates(prefix: str, fields: Mapping[str, Estimate]) -> dict[str, float |
 def log_attacks(run: RunHandle, report: RobustnessReport, prefix: str = "robust") -> None:
     """Log a robustness report: metrics, figures, and one nested run for each attack."""
     run.metrics(robust_metrics(report, prefix))
-    run.figure(f"figures/{prefix}-curve.png", robustness_curve({prefix: report}))
-    run.figure(f"figures/{prefix}-survivors.png", survivors_figure(report))
+    # At the top, for MLflow puts only files that lie there beside each other when it compares runs.
+    run.figure(f"{prefix}-curve.png", robustness_curve({prefix: report}))
+    run.figure(f"{prefix}-survivors.png", survivors_figure(report))
     run.text(f"reports/{prefix}.json", report.model_dump_json(indent=1))
     for attack in report.attacks:
         with run.child(f"{prefix}: {attack.name}", "attack") as nested:
@@ -128,7 +132,15 @@ def log_attacks(run: RunHandle, report: RobustnessReport, prefix: str = "robust"
 
 
 def log_evaluation(run: RunHandle, report: EvaluationReport, prefix: str = "") -> None:
-    """Log an evaluation report: clean metrics, slices as a table, attacks, the report itself."""
+    """Log an evaluation report: how it was measured, clean metrics, slices as a table, attacks, the report itself."""
+    attacked = report.robustness
+    run.params(
+        {
+            "detector_version": report.version, "suite": attacked.suite, "attacker": attacked.level,
+            "norm": attacked.norm, "epsilon": attacked.epsilon, "benchmark": report.benchmark_digest[:16],
+            "benchmark_rows": report.clean.rows, "attacked_rows": attacked.rows,
+        }
+    )  # fmt: skip
     run.metrics(clean_metrics(report.clean, metric_name(prefix, "clean") if prefix else "clean"))
     log_attacks(run, report.robustness, metric_name(prefix, "robust").replace("/", "-") if prefix else "robust")
     name = f"{prefix}-" if prefix else ""
@@ -148,6 +160,8 @@ def log_evaluation(run: RunHandle, report: EvaluationReport, prefix: str = "") -
 def publish_decision(run: RunHandle | None, decision: Decision, links: Mapping[str, str]) -> None:
     """Show the verdict and its criteria in both UIs."""
     text = verdict_markdown(decision, links)
+    kind = "" if decision.kind is DegradationKind.NONE else f" ({decision.kind.value})"
+    _LOG.info("%s%s: %s", decision.verdict.value, kind, "; ".join(decision.reasons) or "every criterion passed")
     markdown(decision.monitor, "verdict", text, f"Verdict: {decision.verdict.value}")
     table(decision.monitor, "criteria", list(criteria_table(decision.criteria)), "Every criterion with its limit")
     if run is not None:
@@ -162,9 +176,11 @@ def publish_decision(run: RunHandle | None, decision: Decision, links: Mapping[s
 def publish_gate(run: RunHandle, decision: GateDecision, links: Mapping[str, str]) -> None:
     """Show the gate's decision and its criteria in both UIs."""
     text = gate_markdown(decision, links)
+    answer = "passed" if decision.passed else "did not pass"
+    _LOG.info("version %d %s the gate: %s", decision.challenger_version, answer, "; ".join(decision.reasons))
     markdown(decision.monitor, "gate", text, "Gate: passed" if decision.passed else "Gate: not passed")
     table(decision.monitor, "gate-criteria", list(criteria_table(decision.criteria)), "Every criterion of the gate")
     run.text("reports/gate.md", text)
     run.text("reports/gate.json", decision.model_dump_json(indent=1))
-    run.figure("figures/gate.png", gate_figure(decision))
+    run.figure("gate.png", gate_figure(decision))
     run.tags({"revet.gate": "passed" if decision.passed else "not passed"})

@@ -17,6 +17,7 @@ _FORCED = {
     "DO_NOT_TRACK": "true",
     "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
 }
 _DEFAULTS = {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
@@ -85,6 +86,9 @@ def _unreachable(tracking_uri: str, error: Exception) -> str:
     return f"MLflow at {shown} does not answer: {str(error).splitlines()[0][:300]}; start it with `revet up`"
 
 
+_KIND = {"mlflow.experimentKind": "custom_model_development"}  # else MLflow shows its pages for language models
+
+
 def experiment_id(client: Any, tracking_uri: str, name: str) -> str:
     """Return the id of the experiment `name`; makes it, or brings it back, where needed."""
     from mlflow.exceptions import MlflowException
@@ -96,7 +100,8 @@ def experiment_id(client: Any, tracking_uri: str, name: str) -> str:
                 client.restore_experiment(found.experiment_id)
             return str(found.experiment_id)
         try:
-            return str(client.create_experiment(name, artifact_location=_artifact_location(tracking_uri, name)))
+            where = _artifact_location(tracking_uri, name)
+            return str(client.create_experiment(name, artifact_location=where, tags=dict(_KIND)))
         except MlflowException as error:
             if not is_taken(error) or attempt == _ATTEMPTS - 1:
                 raise

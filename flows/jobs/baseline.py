@@ -83,7 +83,7 @@ def register(run: Run, detector: str, report: str) -> dict[str, Any]:
     if known is None:
         made = loop.models.register(
             run.monitor, get_files(loop.content, detector), key=run.run_key, run_id=run.mlflow_run_id,
-            tags={"revet.kind": "bootstrap"}, description=report_markdown(measured),
+            tags={"revet.kind": "bootstrap"}, description=f"The first champion.\n\n{report_markdown(measured)}",
         )  # fmt: skip
         record_version(
             loop.ledger, run.monitor, version=made.version, digest=made.digest, key=run.run_key,

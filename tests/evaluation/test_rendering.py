@@ -30,7 +30,7 @@ def gate(*, passed: bool = False) -> GateDecision:
 def test_a_verdict_page_starts_with_the_answer_and_links_on():
     decision = decide(inputs(production=production(detected=100)), PolicySettings())
     page = verdict_markdown(decision, {"Run": "http://127.0.0.1/run"})
-    assert page.startswith("# ❌ Degraded: a new family of threats")
+    assert page.startswith("# ✗ Degraded: a new family of threats")
     assert "[Run](http://127.0.0.1/run)" in page
     assert "adversarial retraining (now)" in page
 
@@ -39,7 +39,7 @@ def test_a_gate_page_names_both_versions_and_every_criterion():
     page = gate_markdown(gate())
     assert "version 3 stays" in page
     assert "clean/detection_rate" in page
-    assert gate_markdown(gate(passed=True)).startswith("# ✅ Passed: version 4")
+    assert gate_markdown(gate(passed=True)).startswith("# ✓ Passed: version 4")
 
 
 def test_names_from_outside_cannot_break_the_table():
