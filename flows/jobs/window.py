@@ -35,7 +35,7 @@ from flows.steps.windows import (
     pull_samples,
 )
 from flows.wiring import Loop
-from registry.freezing import require_unfrozen
+from registry.freezing import EVERYTHING, freezes
 from registry.heads import Head
 from registry.queues import put_step, write_trigger
 from registry.reports import put_decision
@@ -51,7 +51,6 @@ def pull(monitor: str, as_of: str, window_start: str, *, seed: int, reason: str,
     loop.head(monitor)
     pulled = 0
     if not dry_run:
-        require_unfrozen(loop.ledger, monitor)
         pulled = pull_samples(loop, found, moment, flow_run_id() or "local").rows
     ref = due_window(loop, found, moment, window_start)
     run = Run(
@@ -155,12 +154,13 @@ def decide(state: WindowRun, found: Measurements) -> Judged:
     loop = opened()
     window, run = _window(loop, state), _handle(loop, state.run)
     robust = found.window_robustness
-    decision = judge(
+    judged = judge(
         window, window.production(state.run.seed),
         drift=DriftResult(get_report(loop.content, found.drift, DriftReport), ""),
         benchmark=get_report(loop.content, found.benchmark, EvaluationReport),
         robustness=get_report(loop.content, robust, RobustnessReport) if robust else None,
     )  # fmt: skip
+    decision = unless_frozen(loop, judged)
     digest = decision.digest
     if not state.run.dry_run:
         production = get_report(loop.content, found.production, ProductionReport)
@@ -168,9 +168,7 @@ def decide(state: WindowRun, found: Measurements) -> Judged:
             loop.ledger, state.run.monitor, production, kind=PRODUCTION, window_start=state.start,
             version=found.version,
         )  # fmt: skip
-    put_decision(
-        loop.ledger, decision, revision=state.revision, flow_run_id=state.run.flow_run_id, dry_run=state.run.dry_run
-    )
+        put_decision(loop.ledger, decision, revision=state.revision, flow_run_id=state.run.flow_run_id)
     publish_decision(run, decision, _links(loop, run))
     if run is not None:
         put_step(
@@ -180,6 +178,15 @@ def decide(state: WindowRun, found: Measurements) -> Judged:
         loop.tracker.end(run.run_id, "FINISHED")
         _announce_backlog(loop, window, state)
     return _judged(decision, digest, state)
+
+
+def unless_frozen(loop: Loop, decision: Decision) -> Decision:
+    """Return the decision; while a freeze is on it stands, but nothing may follow from it."""
+    stopped = [one for one in freezes(loop.ledger) if one.scope in {EVERYTHING, decision.monitor}]
+    if not (decision.action and stopped):
+        return decision
+    reason = f"Automation is frozen by {stopped[0].by}: {stopped[0].reason}"
+    return decision.model_copy(update={"action": False, "reasons": (*decision.reasons, reason)})
 
 
 def _judged(decision: Decision, digest: str, state: WindowRun) -> Judged:
