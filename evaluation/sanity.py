@@ -23,6 +23,7 @@ GRADIENT_LIMIT = 0.01
 BLACK_BOX_LIMIT = 0.25  # whole numbers and relations alone open a gap of up to 0.15 for healthy detectors in l2
 MONOTONE_LIMIT = 0.02
 HUGE_LIMIT = 0.1
+BALL_GROWTH = (2.0, 4.0, 8.0, None)  # times the budget; None is without limit
 NOISE_LIMIT = 0.02
 SATURATED_MARGIN = 30.0
 SATURATED_LIMIT = 0.2
@@ -161,8 +162,16 @@ def huge_budget_fails(target: Target, outcome: Outcome, ball: Ball, seed: int) -
         witnessed |= problem.evaded(copied)
     if witnessed.sum() < MIN_WITNESSES:
         return _flag(name, None, HUGE_LIMIT, meaning)
-    left = 1.0 - float(gradient_probe(target, rows[witnessed], huge, seed).broken.mean())
-    return _flag(name, left, HUGE_LIMIT, meaning)
+    # Steps scale with the ball: in an endless one they leap over every valley, so that smaller balls, which an
+    # unlimited attacker has as well, are tried first.
+    left = rows[witnessed]
+    for growth in BALL_GROWTH:
+        walked = huge if growth is None else Ball(ball.norm, min(growth * ball.epsilon, huge.epsilon))
+        left = left[~gradient_probe(target, left, walked, seed).broken]
+        if left.size == 0:
+            break
+    share = left.size / int(witnessed.sum())
+    return _flag(name, share, HUGE_LIMIT + 2 * _standard_error(share, int(witnessed.sum())), meaning)
 
 
 def incomplete(outcome: Outcome) -> SanityFlag:
