@@ -24,6 +24,7 @@ from samples.simulator.campaign import evade
 
 OBJECT = "object"
 HOURS = 24.0
+MOST_VICTIMS = 800  # rows a day that a suite attacks: its searches cost seconds for each hundred
 CAMPAIGN_FACTOR = 2.0  # the simulated attacker spends twice what the threat model expects
 
 
@@ -77,7 +78,10 @@ class World:
             self._target = self.loop.champion(self.monitor.name)
         head, detector = self._target
         attack = self._knobs(detector) if self.monitor.name == "simulator" else self._suite(detector)
-        return Campaign(champion=head.version, attack=attack, start=day.start, end=day.start + timedelta(hours=HOURS))
+        victims = int(day.frame["label"].sum())
+        share = 1.0 if self.monitor.name == "simulator" else min(1.0, MOST_VICTIMS / max(victims, 1))
+        end = day.start + timedelta(hours=HOURS)
+        return Campaign(champion=head.version, attack=attack, start=day.start, end=end, share=share)
 
     def _knobs(self, detector: Detector) -> Callable[[pd.DataFrame], pd.DataFrame]:
         """Return the attacker of the simulator: he sends the same flows with other knobs."""
