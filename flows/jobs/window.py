@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from contextlib import suppress
 from datetime import datetime
 from typing import Any
@@ -43,6 +44,8 @@ from registry.reports import put_report as record_report
 from registry.tracking import RunHandle
 from samples.windows import WindowRef, find_window
 
+_LOG = logging.getLogger(__name__)
+
 
 def pull(monitor: str, as_of: str, window_start: str, *, seed: int, reason: str, dry_run: bool) -> WindowRun:
     """Pull what is new (not in a dry run), find the window that is due and open its MLflow run."""
@@ -51,7 +54,10 @@ def pull(monitor: str, as_of: str, window_start: str, *, seed: int, reason: str,
     loop.head(monitor)
     pulled = 0
     if not dry_run:
-        pulled = pull_samples(loop, found, moment, flow_run_id() or "local").rows
+        done = pull_samples(loop, found, moment, flow_run_id() or "local")
+        for rule, rows in done.reasons.items():
+            _LOG.warning("contract of %s broken: %s (%d rows)", monitor, rule, rows)
+        pulled = done.rows
     ref = due_window(loop, found, moment, window_start)
     run = Run(
         monitor=monitor, kind="reevaluate", run_key="", flow_run_id=flow_run_id(), mlflow_run_id="", seed=seed,

@@ -49,11 +49,11 @@ def _prepared(contract: Contract) -> tuple[Any, Any]:
     suite = gx.ExpectationSuite(name=contract.version)
     for position, expectation in enumerate(contract.expectations):
         try:
-            suite.add_expectation_configuration(
-                gx.expectations.expectation_configuration.ExpectationConfiguration(
-                    type=expectation.type, kwargs=dict(expectation.kwargs), meta={"position": position}
-                )
+            configuration = gx.expectations.expectation_configuration.ExpectationConfiguration(
+                type=expectation.type, kwargs=dict(expectation.kwargs), meta={"position": position}
             )
+            # Not by `add_expectation...`: a second rule on a column would replace the first of its type, or vanish.
+            suite.expectations.append(configuration.to_domain_obj())
         except refusals as error:
             reason = str(error).splitlines()[0]
             raise ConfigError(f"contract: {expectation.type} with {expectation.kwargs} is refused: {reason}") from error

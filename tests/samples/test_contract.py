@@ -117,3 +117,22 @@ def test_an_expectation_that_cannot_be_evaluated_is_a_clear_error(tmp_path: Path
     path.write_text(f"version: 1\nexpectations:\n  - {{type: {kind}, kwargs: {{column: nowhere, max_value: 1}}}}\n")
     with pytest.raises(ConfigError, match=kind):
         validate(rows(3), build_contract(SPACE, path))
+
+
+@pytest.mark.slow
+def test_a_second_rule_of_one_type_on_a_column_stands_beside_the_first(tmp_path: Path) -> None:
+    low, high = SPACE.features[0].low, SPACE.features[0].high
+    path = tmp_path / "extra.yaml"
+    rule = "  - {type: expect_column_values_to_be_between, kwargs: {column: size, %s}, reason: %s}\n"
+    path.write_text(
+        "version: 1\nexpectations:\n"
+        + rule % ("max_value: 7", "seven at most")
+        + rule % (f"min_value: {low}, max_value: {high}", "said twice")
+    )
+    frame = rows(3)
+    for position, size in enumerate((5, 9, 10_000)):
+        frame.loc[position, "features"] = json.dumps({"size": size, "rate": 0.5, "proto": "tcp"})
+    found = validate(frame, build_contract(SPACE, path))
+    assert len(found.good) == 1
+    assert found.bad["reason"].iloc[0] == "seven at most, got 9.0"
+    assert "size must lie" in found.bad["reason"].iloc[1]
