@@ -66,6 +66,10 @@ class RelationSystem:
         self.gap = np.where(self.is_strict, self.strict_gap, 0.0)
         self.premises = np.array([rule.premise for rule in rules], dtype=int)
         self.conclusions = np.array([rule.conclusion for rule in rules], dtype=int)
+        self._tolerance = np.where(self.is_equality, EQUALITY_TOLERANCE, INEQUALITY_TOLERANCE)
+        self._largest_tolerance = np.where(self.integral, 0.25, np.inf)
+        self._matrix_t, self._size_t = np.ascontiguousarray(self.matrix.T), np.ascontiguousarray(self.size.T)
+        self._curved = [(column, atom) for column, atom in enumerate(atoms) if atom.linear is None]
 
     def values(
         self, raw: NDArray[np.float64], pick: NDArray[np.int_] | None = None
@@ -74,32 +78,35 @@ class RelationSystem:
 
         `pick` restricts the work to some atoms, by position.
         """
-        chosen = np.arange(len(self.atoms)) if pick is None else pick
-        matrix, size, offset = self.matrix[chosen], self.size[chosen], self.offset[chosen]
+        if pick is None:
+            matrix, size, offset, curved = self._matrix_t, self._size_t, self.offset, self._curved
+        else:
+            matrix, size, offset = self.matrix[pick].T, self.size[pick].T, self.offset[pick]
+            curved = [(column, self.atoms[index]) for column, index in enumerate(pick) if not self.is_linear[index]]
         finite = np.isfinite(raw)
         complete = bool(finite.all())
         known = raw if complete else np.where(finite, raw, 0.0)
-        value = known @ matrix.T + offset
-        magnitude = np.abs(known) @ size.T + np.abs(offset)
-        with np.errstate(all="ignore"):
-            for column, index in enumerate(chosen):
-                if not self.is_linear[index]:
-                    left = evaluate(self.atoms[index].left, lambda feature: known[:, feature])
-                    right = evaluate(self.atoms[index].right, lambda feature: known[:, feature])
+        value = known @ matrix + offset
+        magnitude = np.abs(known) @ size + np.abs(offset)
+        if curved:
+            with np.errstate(all="ignore"):
+                for column, atom in curved:
+                    left = evaluate(atom.left, lambda feature: known[:, feature])
+                    right = evaluate(atom.right, lambda feature: known[:, feature])
                     value[:, column] = left - right
                     magnitude[:, column] = np.abs(left) + np.abs(right)
         if not complete:
-            value[~finite @ self.uses[chosen].T] = np.nan
+            uses = self.uses if pick is None else self.uses[pick]
+            value[~finite @ uses.T] = np.nan
         return value, magnitude
 
     def holds(self, raw: NDArray[np.float64], pick: NDArray[np.int_] | None = None) -> NDArray[np.bool_]:
         """Return which atoms hold, `(n, a)`; an undefined value (missing term, division by zero) does not."""
-        chosen = np.arange(len(self.atoms)) if pick is None else pick
         value, magnitude = self.values(raw, pick)
+        chosen = slice(None) if pick is None else pick
         equality = self.is_equality[chosen]
         with np.errstate(all="ignore"):
-            limit = np.where(equality, EQUALITY_TOLERANCE, INEQUALITY_TOLERANCE) * magnitude + 1e-12
-            limit = np.where(self.integral[chosen], np.minimum(limit, 0.25), limit)
+            limit = np.minimum(self._tolerance[chosen] * magnitude + 1e-12, self._largest_tolerance[chosen])
             held = np.where(self.is_strict[chosen], value < 0, value <= limit) & (~equality | (value >= -limit))
             return np.asarray(held & np.isfinite(value))
 

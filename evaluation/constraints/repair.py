@@ -32,16 +32,18 @@ class Repair:
         """
         system, raw = self._system, raw.copy()
         order = sorted(range(len(system.rules)), key=lambda k: bool(system.is_equality[system.rules[k].conclusion]))
+        broken = system.violations(raw)
         for _ in range(sweeps):
-            rows = np.flatnonzero(system.violations(raw).any(axis=1))
+            rows = np.flatnonzero(broken.any(axis=1))
             if not rows.size:
                 break
-            work, lowest, highest = raw[rows], low[rows], high[rows]
+            work, lowest, highest, state = raw[rows], low[rows], high[rows], broken[rows]
             for index in order:
-                hit = np.flatnonzero(system.broken(index, work))
+                hit = np.flatnonzero(state[:, index])
                 if hit.size:
-                    work[hit] = self._repair_rule(index, work[hit], lowest[hit], highest[hit])
-            raw[rows] = work
+                    mended = self._repair_rule(index, work[hit], lowest[hit], highest[hit])
+                    work[hit], state[hit] = mended, system.violations(mended)
+            raw[rows], broken[rows] = work, state
         return raw
 
     def _repair_rule(self, index: int, raw: Array, low: Array, high: Array) -> Array:
