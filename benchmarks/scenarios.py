@@ -13,10 +13,12 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -27,12 +29,16 @@ ROOT = Path(__file__).resolve().parent.parent
 SCENARIOS = ("standard", "null", "label-outage", "poison", "benign-drift")
 
 
-def play(scenario: str, seed: int, home: Path, *, fast: bool) -> dict[str, Any]:
-    """Return what one run saw, how it is judged, and its seconds; leaves the workspace in `home`."""
+def play(scenarios: list[str], seed: int, home: Path, *, fast: bool) -> Iterator[dict[str, Any]]:
+    """Yield what the run of each scenario saw, how it is judged, and its CPU seconds.
+
+    The bootstrap does not know the scenario: it runs once, and each scenario goes on from a copy of its workspace.
+    """
     from benchmarks.inprocess import ask, enter_home
 
-    enter_home(home)
-    cpu, wall = time.process_time(), time.perf_counter()
+    base = home / "bootstrap"
+    enter_home(base)
+    started = time.process_time()
     import torch
     import yaml
 
@@ -43,19 +49,25 @@ def play(scenario: str, seed: int, home: Path, *, fast: bool) -> dict[str, Any]:
     torch.set_num_threads(1)
 
     def say(line: str) -> None:
-        print(f"{time.process_time() - cpu:6.0f} CPU s  {line}", flush=True)
+        print(f"{time.process_time() - started:6.0f} CPU s  {line}", flush=True)
 
     loop = open_loop()
     monitor = preset(loop.monitor("simulator"), seed, fast=fast)
     path = loop.monitor_path(monitor.name)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(yaml.safe_dump(monitor.model_dump(mode="json")), encoding="utf-8")
-    record = Record("simulator", scenario, seed)
-    driver = Driver(loop, monitor, record, ask, say)
-    driver.bootstrap()
-    driver.play(scenario, FAST_VOLUME if fast else VOLUME)
-    record.seconds = time.perf_counter() - wall
-    return {**vars(record), "outcome": vars(judge_outcome(record)), "cpu": time.process_time() - cpu}
+    Driver(loop, monitor, Record("simulator", "bootstrap", seed), ask, say).bootstrap()
+    loop.ledger.close()
+    first = time.process_time() - started
+    for scenario in scenarios:
+        started, wall = time.process_time(), time.perf_counter()
+        shutil.copytree(base, home / scenario, ignore=shutil.ignore_patterns("*-shm"))
+        enter_home(home / scenario)
+        record = Record("simulator", scenario, seed)
+        Driver(open_loop(), monitor, record, ask, say).play(scenario, FAST_VOLUME if fast else VOLUME)
+        record.seconds = time.perf_counter() - wall
+        cpu = {"bootstrap": first, "cpu": time.process_time() - started}
+        yield {**vars(record), "outcome": vars(judge_outcome(record)), **cpu}
 
 
 def upper_bound(wrong: int, runs: int, confidence: float = 0.95) -> float:
@@ -72,7 +84,8 @@ def show(result: dict[str, Any]) -> None:
         for day in result["days"]
     ]
     mark = "ok   " if result["outcome"]["passed"] else "WRONG"
-    print(f"{mark} {result['scenario']:12} seed {result['seed']:<3} {result['cpu']:4.0f} CPU s  {' | '.join(days)}")
+    cpu = f"{result['bootstrap']:3.0f} + {result['cpu']:3.0f} CPU s"
+    print(f"{mark} {result['scenario']:12} seed {result['seed']:<3} {cpu}  {' | '.join(days)}")
     for day in result["days"]:
         if day["gate"] and not day["promoted"]:
             print(f"        gate, day {day['day']}: {'; '.join(day['gate'])}")
@@ -96,33 +109,42 @@ def totals(results: list[dict[str, Any]]) -> None:
         if not own:
             continue
         wrong = sum(not one["outcome"]["passed"] for one in own)
-        cpu = [one["cpu"] for one in own]
+        cpu = [one["bootstrap"] + one["cpu"] for one in own]
         print(
             f"{scenario:14} {len(own):>4} {wrong:>5} {upper_bound(wrong, len(own)):>12.1%} "
             f"{sum(one['head'] > 1 for one in own):>9} {sum(cpu) / len(cpu):>11.0f} {max(cpu):>5.0f}"
         )
 
 
-def _one(scenario: str, seed: int, *, full: bool, keep: Path | None) -> dict[str, Any] | None:
-    """Return the result of a process of its own; None and its last words where it failed."""
+def _one(seed: int, scenarios: list[str], arguments: argparse.Namespace) -> list[dict[str, Any]]:
+    """Return the results of a process of its own, shown and kept as they come; its last words where it failed."""
     command = [
         sys.executable,
         "-m",
         "benchmarks.scenarios",
         "--one",
-        scenario,
         str(seed),
-        *(["--full"] if full else []),
+        *(["--full"] if arguments.full else []),
     ]
-    with tempfile.TemporaryDirectory(prefix="revet-scenario-") as folder:
-        home = keep / f"{scenario}-{seed}" if keep else Path(folder)
-        done = subprocess.run([*command, "--home", str(home)], cwd=ROOT, check=False, capture_output=True, text=True)
-    if done.returncode:
-        print(f"FAILED {scenario} seed {seed}:\n{done.stderr[-2000:]}", flush=True)
-        return None
-    result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    show(result)
-    return result
+    for scenario in scenarios:
+        command += ["--scenario", scenario]
+    results = []
+    with tempfile.TemporaryDirectory(prefix="revet-scenarios-") as folder, tempfile.TemporaryFile("w+") as errors:
+        home = arguments.keep.resolve() / str(seed) if arguments.keep else Path(folder)
+        command += ["--home", str(home)]
+        with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=errors, text=True) as process:
+            for line in process.stdout or ():
+                if not line.startswith("{"):
+                    continue
+                results.append(json.loads(line))
+                show(results[-1])
+                if arguments.json:
+                    with arguments.json.open("a", encoding="utf-8") as file:
+                        file.write(line)
+        if process.returncode:
+            errors.seek(0)
+            print(f"FAILED seed {seed}:\n{errors.read()[-3000:]}", flush=True)
+    return results
 
 
 def main() -> None:
@@ -134,32 +156,20 @@ def main() -> None:
     parser.add_argument("--full", action="store_true", help="days and training of `revet demo` without --fast")
     parser.add_argument("--keep", type=Path, help="folder that keeps the workspaces")
     parser.add_argument("--json", type=Path, help="file that every result is appended to")
-    parser.add_argument("--one", nargs=2, help=argparse.SUPPRESS)
+    parser.add_argument("--one", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--home", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    if arguments.one:
-        scenario, seed = arguments.one
-        print(json.dumps(play(scenario, int(seed), arguments.home.resolve(), fast=not arguments.full), default=str))
+    scenarios = list(arguments.scenario or SCENARIOS)
+    if arguments.one is not None:
+        for result in play(scenarios, arguments.one, arguments.home.resolve(), fast=not arguments.full):
+            print(json.dumps(result, default=str), flush=True)
         return
-    keep = arguments.keep.resolve() if arguments.keep else None
-    wanted = [
-        (scenario, seed)
-        for seed in range(arguments.first, arguments.first + arguments.seeds)
-        for scenario in arguments.scenario or SCENARIOS
-    ]
-
-    def run(item: tuple[str, int]) -> dict[str, Any] | None:
-        result = _one(*item, full=arguments.full, keep=keep)
-        if result and arguments.json:
-            with arguments.json.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(result) + "\n")
-        return result
-
+    seeds = range(arguments.first, arguments.first + arguments.seeds)
     with ThreadPoolExecutor(arguments.jobs) as pool:
-        results = list(pool.map(run, wanted))
-    totals([one for one in results if one is not None])
-    if failed := sum(one is None for one in results):
-        raise SystemExit(f"{failed} runs failed")
+        results = [one for own in pool.map(lambda seed: _one(seed, scenarios, arguments), seeds) for one in own]
+    totals(results)
+    if missing := len(seeds) * len(scenarios) - len(results):
+        raise SystemExit(f"{missing} runs failed")
 
 
 if __name__ == "__main__":

@@ -78,10 +78,9 @@ def _robust(
 ) -> PairedDifference:
     chosen = sample_malicious(rows, monitor.robust_rows, seed)
     benign = BenchmarkRows(loop, monitor).rows("selection").benign
+    threat = monitor.threat.model_copy(update={"curve": ()})  # one budget is compared, the curve would only cost
     detected: list[NDArray[np.bool_]] = [
-        evaluate_robustness(
-            detector, chosen, threat=monitor.threat, suite=monitor.suite, benign=benign, seed=seed
-        ).detected
+        evaluate_robustness(detector, chosen, threat=threat, suite=monitor.suite, benign=benign, seed=seed).detected
         for detector in (before, after)
     ]
     return paired_difference("robust/detection_rate", detected[0], detected[1], chosen.cluster, seed=seed)
