@@ -24,7 +24,7 @@ help:
 $(STAMP): pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo 'Revet needs Python 3.11, 3.12 or 3.13 with the venv module; none is on the PATH.'; \
 		echo 'Install one (Debian and Ubuntu: apt-get install python3 python3-venv) or name it: make PYTHON=/path/to/python3.12'; exit 1; }
-	@echo 'Installing into $(VENV) with $(PYTHON): about 200 packages, 2.3 GB, 5 to 10 minutes, this once.'
+	@echo 'Installing into $(VENV) with $(PYTHON): about 200 packages, 2.6 GB, 5 to 10 minutes, this once.'
 	@echo '(Linux with a GPU build of torch: about 6 GB. For the CPU build there, install torch into $(VENV) first.)'
 	@test -x $(BIN)/python || "$(PYTHON)" -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
