@@ -148,7 +148,7 @@ class HardeningSettings(Section):
     epochs: Annotated[int, Field(ge=1, le=1000)] = 20
     batch_size: Annotated[int, Field(ge=16)] = 512
     learning_rate: Annotated[float, Field(gt=0, lt=1)] = 1e-3
-    hidden: tuple[Annotated[int, Field(ge=2, le=4096)], ...] = (256, 256)
+    hidden: tuple[Annotated[int, Field(ge=2, le=4096)], ...] = (128, 128)
     adversarial_share: Share = 0.5
     attack_steps: Annotated[int, Field(ge=1, le=100)] = 3
     warm_start: bool = True

@@ -9,7 +9,7 @@ from domain.errors import CorruptFile, NotEnoughRows
 from domain.monitor import ThreatSettings
 from tests.training.worlds import RECIPE, SPACE, training_data, world
 from training.data import cap_rows
-from training.fitting import Extras, TrainingResult, train_detector
+from training.fitting import Extras, TrainingResult, _start, train_detector
 
 BUDGET = 0.05
 THREAT = ThreatSettings(epsilon=0.3)
@@ -41,6 +41,13 @@ def test_the_same_seed_gives_the_same_bytes(*, adversarial: bool) -> None:
     first, again = (fit(3, adversarial=adversarial).detector.to_files() for _ in range(2))
     assert first == again
     assert first != fit(4, adversarial=adversarial).detector.to_files()
+
+
+def test_the_first_weights_depend_on_the_seed_alone() -> None:
+    x = torch.rand(50, 5, generator=torch.Generator().manual_seed(0))
+    first, again, other = (_start(x, RECIPE, seed, None)[0][1].weight for seed in (1, 1, 2))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
 
 
 def test_training_leaves_the_global_generators_alone() -> None:

@@ -77,10 +77,10 @@ def test_a_cluster_that_lies_mostly_loses_all_its_benign_labels() -> None:
     assert run(replace(rows, cluster=cluster)).suspicious[honest].all()
 
 
-def test_new_benign_traffic_far_from_all_trusted_rows_is_not_suspicious() -> None:
+def test_new_benign_traffic_far_from_all_trusted_rows_is_not_suspicious_though_malicious_ones_are_nearest() -> None:
     rows = world(400, 9)
     far = rows.benign.take(np.arange(30))
-    far = replace(far, raw=far.raw * [0.0, 0.0, 1.0, 1.0] + [1.0, 0.0, 0.0, 0.0])
+    far = replace(far, raw=far.raw * [0.0, 0.0, 1.0, 1.0] + [0.0, 1.0, 0.0, 0.0])
     assert run(LabelledRows.concatenate([rows, far])).suspicious[-30:].mean() < 0.1
 
 
