@@ -78,9 +78,10 @@ def require_unfrozen(ledger: Ledger, monitor: str) -> None:
 def check_unfrozen(connection: Connection, monitor: str) -> None:
     """As `require_unfrozen`, in the caller's transaction."""
     if found := frozen(connection, monitor):
+        lift = "revet freeze --off" if found.scope == EVERYTHING else f"revet freeze {found.scope} --off"
         raise Frozen(
             f"automation on {monitor!r} is frozen by {found.by!r} since {found.at.isoformat()}: {found.reason}; "
-            "`revet freeze --off` allows it again"
+            f"`{lift}` allows it again"
         )
 
 

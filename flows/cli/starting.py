@@ -44,6 +44,8 @@ def demo(
 
     home = (context.obj or {}).get("home", Path(".revet") / "demo")
     data_dir = (context.obj or {}).get("data_dir")
+    if data != "simulator":  # the sets of the workspace around: the demonstration's own home is emptied each time
+        data_dir = load_settings(data_dir=data_dir).data_dir
     code = run_demo(
         home=Path(home).resolve(),
         data_dir=data_dir,

@@ -195,3 +195,15 @@ def test_gc_shows_before_it_deletes(tmp_path):
 
 def test_down_of_a_workspace_where_nothing_runs_ends_nothing(tmp_path):
     assert as_json("down", home=tmp_path) == {"ended": []}
+
+
+def test_a_demonstration_finds_the_sets_that_the_workspace_imported(tmp_path, monkeypatch):
+    import flows.demo.run
+
+    seen = []
+    monkeypatch.setattr(flows.demo.run, "run_demo", lambda **given: seen.append(given["data_dir"]) or 0)
+    (tmp_path / ".revet").mkdir()
+    assert runner.invoke(app, ["demo", "--data", "nsl-kdd"]).exit_code == 0
+    assert runner.invoke(app, ["--data-dir", str(tmp_path / "sets"), "demo", "--data", "nsl-kdd"]).exit_code == 0
+    assert runner.invoke(app, ["demo"]).exit_code == 0
+    assert seen == [tmp_path / ".revet" / "data", tmp_path / "sets", None]
