@@ -31,7 +31,7 @@ class SourceSettings(Section):
     Attributes:
         kind: `store` is a sample store on a SQLAlchemy database, `parquet` a folder of Parquet files.
         url: database URL of the store; empty means the store of the workspace. Secrets as `${ENV}`.
-        path: folder of the Parquet source.
+        path: folder of the Parquet source; an absolute path, since a worker runs elsewhere.
         allowed_lateness_hours: how far behind the newest ingest time rows may still commit.
     """
 
