@@ -97,6 +97,8 @@ class PolicySettings(Section):
         robust_tolerance: the same for the robust detection rate.
         false_positive_factor: realised rate may be this many times the budget.
         quarantine_limit: share of quarantined rows that is a data fault.
+        contradiction_limit: share of labelled rows on which labellers disagree that is a data fault: poisoned labels
+            neither judge nor teach.
         drift_share_limit: share of drifted columns that is reported as drift.
         alpha: family-wise error over the criteria of one window (Holm).
         min_malicious, min_benign: labelled rows below which a window abstains.
@@ -114,6 +116,7 @@ class PolicySettings(Section):
     robust_tolerance: Share = 0.05
     false_positive_factor: Annotated[float, Field(ge=1)] = 2.0
     quarantine_limit: Share = 0.02
+    contradiction_limit: Share = 0.05
     drift_share_limit: Share = 0.3
     alpha: PositiveShare = 0.01
     min_malicious: Annotated[int, Field(ge=1)] = 50

@@ -12,6 +12,7 @@ from evaluation.statistics.comparison import holm, p_above, p_below, p_worse
 from evaluation.statistics.intervals import clopper_pearson
 
 QUARANTINE = "data/quarantined_share"
+CONTRADICTED = "data/contradicted_labels"
 COVERAGE = "data/label_coverage"
 DETECTION = "production/detection_rate"
 FALSE_POSITIVES = "production/false_positive_rate"
@@ -26,6 +27,7 @@ def judge_criteria(inputs: DecisionInputs, policy: PolicySettings) -> tuple[Crit
     """Return every criterion of the window, tested ones with their p-value adjusted over the window."""
     untested = [
         _quarantine(inputs, policy),
+        _contradicted(inputs, policy),
         _coverage(inputs, policy),
         _detection(inputs, policy),
         _false_positives(inputs, policy),
@@ -83,6 +85,16 @@ def _quarantine(inputs: DecisionInputs, policy: PolicySettings) -> Criterion:
     share = clopper_pearson(inputs.production.quarantined, total)
     reason = f"{inputs.production.quarantined} of {total} rows break the data contract"
     return _tested(QUARANTINE, share, policy.quarantine_limit, p_above(share, policy.quarantine_limit), reason)
+
+
+def _contradicted(inputs: DecisionInputs, policy: PolicySettings) -> Criterion | None:
+    """Judge on how many rows the labellers disagree: rates from labels that were tampered with mean nothing."""
+    labelled, disputed = inputs.production.labelled, inputs.production.contradictions
+    if labelled == 0:
+        return None
+    share = clopper_pearson(min(disputed, labelled), labelled)
+    reason = f"labellers disagree on {disputed} of {labelled} labelled rows"
+    return _tested(CONTRADICTED, share, policy.contradiction_limit, p_above(share, policy.contradiction_limit), reason)
 
 
 def _coverage(inputs: DecisionInputs, policy: PolicySettings) -> Criterion:

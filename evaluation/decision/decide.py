@@ -6,6 +6,7 @@ from domain.decisions import Criterion, Decision, DegradationKind, Outcome, Reme
 from domain.monitor import PolicySettings
 from evaluation.decision.criteria import (
     CLEAN,
+    CONTRADICTED,
     DETECTION,
     FALSE_POSITIVES,
     QUARANTINE,
@@ -59,7 +60,7 @@ def _verdict(criteria: tuple[Criterion, ...], bad_windows: int, policy: PolicySe
 
 def _kind(failed: tuple[str, ...], inputs: DecisionInputs) -> DegradationKind:
     """Return the kind; a data fault outranks all, since what follows from faulty data is not evidence of an attack."""
-    if QUARANTINE in failed:
+    if QUARANTINE in failed or CONTRADICTED in failed:
         return DegradationKind.DATA_FAULT
     if DETECTION in failed:
         if inputs.diagnosis is not None and inputs.diagnosis.kind is not DegradationKind.NONE:

@@ -33,6 +33,9 @@ def judge_outcome(record: Record) -> Outcome:
     if record.scenario == "label-outage":
         blind = all(verdict == "abstain" for verdict in verdicts[1:])
         return Outcome(blind, "without labels Revet abstains" if blind else f"without labels it said {verdicts[1:]}")
+    if record.scenario == "poison":
+        right = kinds[1] == "data-fault"
+        return Outcome(right, "poisoned labels were told from a change" if right else f"poison was called {kinds[1]!r}")
     if record.scenario == "benign-drift":
         right = all(kind in {"none", "benign-drift"} for kind in kinds)
         return Outcome(right, "benign drift was told from an attack" if right else f"it was called {kinds}")

@@ -25,7 +25,7 @@ from samples.simulator.campaign import evade
 OBJECT = "object"
 HOURS = 24.0
 MOST_VICTIMS = 800  # rows a day that a suite attacks: its searches cost seconds for each hundred
-CAMPAIGN_FACTOR = 2.0  # the simulated attacker spends twice what the threat model expects
+CAMPAIGN_FACTOR = 1.5  # the simulated attacker spends more than the threat model expects
 
 
 @dataclass(frozen=True)

@@ -101,6 +101,19 @@ def test_one_quarantined_row_of_ten_is_no_proof_of_a_data_fault():
     assert outcome(decision, "data/quarantined_share") is Outcome.PASS
 
 
+def test_labels_that_labellers_dispute_are_a_data_fault_whatever_the_rates_say():
+    poisoned = production(false_positives=100, contradictions=300)
+    decision = decide(inputs(production=poisoned), POLICY)
+    assert (decision.verdict, decision.kind) == (Verdict.DEGRADED, DegradationKind.DATA_FAULT)
+    assert (decision.remedy, decision.action) == (Remedy.FIX_DATA, False)
+
+
+def test_a_few_disputed_labels_are_ordinary():
+    decision = decide(inputs(production=production(contradictions=20)), POLICY)
+    assert outcome(decision, "data/contradicted_labels") is Outcome.PASS
+    assert decision.verdict is Verdict.HEALTHY
+
+
 def test_false_positives_alone_are_benign_drift():
     decision = decide(inputs(production=production(false_positives=100)), POLICY)
     assert (decision.kind, decision.remedy) == (DegradationKind.BENIGN_DRIFT, Remedy.RETHRESHOLD)
@@ -219,5 +232,5 @@ def test_healthy_windows_seldom_raise_an_alarm():
 
 def test_every_criterion_carries_value_limit_and_reason():
     decision = decide(inputs(drift=drift(0.4), robustness=robust(), baseline_robustness=robust()), POLICY)
-    assert len(decision.criteria) == 6
+    assert len(decision.criteria) == 7
     assert all(one.reason and one.limit is not None and one.value is not None for one in decision.criteria)
