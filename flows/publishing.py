@@ -9,8 +9,10 @@ from typing import Any
 from domain.decisions import Decision, DegradationKind, GateDecision
 from domain.names import artifact_key, metric_name
 from domain.reports import CleanReport, DriftReport, Estimate, EvaluationReport, ProductionReport, RobustnessReport
-from evaluation.figures import gate_figure, robustness_curve, survivors_figure
+from evaluation.detectors.detector import Detector
+from evaluation.figures import gate_figure, robustness_curve, roc_figure, score_histogram, survivors_figure
 from evaluation.rendering import criteria_table, gate_markdown, report_markdown, verdict_markdown
+from evaluation.rows import LabelledRows
 from flows.context import flow_run_id, flow_run_url
 from registry.tracking import FLOW_RUN_TAG, RunHandle
 
@@ -155,6 +157,13 @@ def log_evaluation(run: RunHandle, report: EvaluationReport, prefix: str = "") -
         run.table(f"tables/{name}slices.json", slices)
     run.text(f"reports/{name}evaluation.md", report_markdown(report))
     run.text(f"reports/{name}evaluation.json", report.model_dump_json(indent=1))
+
+
+def log_scores(run: RunHandle, detector: Detector, rows: LabelledRows, budget: float) -> None:
+    """Log how the detector's scores separate the classes of the benchmark: histogram and ROC curve."""
+    logit = detector.score_raw(rows.raw).logit
+    run.figure("figures/score-histogram.png", score_histogram(logit, rows.y, detector.threshold))
+    run.figure("figures/roc.png", roc_figure(logit, rows.y, threshold=detector.threshold, budget=budget))
 
 
 def publish_decision(run: RunHandle | None, decision: Decision, links: Mapping[str, str]) -> None:

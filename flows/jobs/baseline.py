@@ -9,7 +9,7 @@ from domain.digests import digest_json
 from domain.reports import EvaluationReport
 from evaluation.rendering import report_markdown
 from flows.context import flow_run_id, opened
-from flows.publishing import log_evaluation, markdown, progress, run_tags
+from flows.publishing import log_evaluation, log_scores, markdown, progress, run_tags
 from flows.steps.baseline import BenchmarkRows, measure_on_benchmark, prepare_benchmark, train_first
 from flows.steps.measuring import describe
 from flows.steps.state import Run
@@ -100,6 +100,9 @@ def register(run: Run, detector: str, report: str) -> dict[str, Any]:
         )  # fmt: skip
         known = loop.head(run.monitor)
     log_evaluation(handle, measured)
+    monitor = loop.monitor(run.monitor)
+    tested = BenchmarkRows(loop, monitor).rows("test")
+    log_scores(handle, get_detector(loop.content, detector), tested, monitor.false_positive_budget)
     markdown(run.monitor, "baseline", report_markdown(measured), "The first champion on its benchmark")
     loop.tracker.end(run.mlflow_run_id, "FINISHED")
     return {"monitor": run.monitor, "version": known.version, "epoch": known.epoch, **describe(measured)}

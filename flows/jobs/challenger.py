@@ -148,6 +148,7 @@ def register(state: Challenger) -> Challenger:
     made = loop.models.register(
         run.monitor, get_files(loop.content, state.detector), key=run.run_key, run_id=run.mlflow_run_id,
         tags={"revet.kind": state.remedy, "revet.window": state.window_start},
+        description=f"Challenger to version {state.champion_version}, after {run.reason}.",
     )  # fmt: skip
     record_version(
         loop.ledger, run.monitor, version=made.version, digest=made.digest, key=run.run_key,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import asdict
 from typing import Any
 
@@ -46,6 +47,9 @@ def promote(monitor: str, version: int, expected_epoch: int, approver: str) -> d
         kind="promotion", key=digest_json(["promotion", monitor, chosen, evidence]), evidence_digest=evidence,
         approver=approved, policy_digest=policy.digest,
     )  # fmt: skip
+    with suppress(RevetError):  # only a name that is shown; the promotion itself is decided
+        if loop.models.alias(monitor, "challenger") == chosen:
+            loop.models.drop_alias(monitor, "challenger")
     return _published(done, "Promotion")
 
 

@@ -17,12 +17,14 @@ from flows.publishing import (
     drift_metrics,
     log_attacks,
     log_evaluation,
+    log_scores,
     markdown,
     production_metrics,
     progress,
     publish_decision,
     run_tags,
 )
+from flows.steps.baseline import BenchmarkRows
 from flows.steps.state import Judged, Measurements, Run, WindowRun
 from flows.steps.stored import get_report, put_report
 from flows.steps.windows import (
@@ -125,6 +127,10 @@ def evaluate(state: WindowRun, found: Measurements) -> Measurements:
         run.metrics(production_metrics(labelled.report))
         run.text("reports/production.json", labelled.report.model_dump_json(indent=1))
         log_evaluation(run, measured)
+        champion = _champion(loop, window.head, window.monitor.name)
+        log_scores(
+            run, champion, BenchmarkRows(loop, window.monitor).rows("test"), window.monitor.false_positive_budget
+        )
     return found.model_copy(
         update={
             "production": put_report(loop.content, labelled.report),
