@@ -58,12 +58,17 @@ class Camera:
         pages.rendered_markdown(self.page)
         self._take("prefect-verdict")
 
+    def model_training(self) -> None:
+        """Choose MLflow's pages for trained models, as a person does once; its start is those for language models."""
+        pages.open_mlflow(self.page, self.mlflow)
+        self.page.get_by_text("Model training", exact=True).first.click()
+
     def comparison(self) -> None:
         """Picture of champion and challenger side by side, in the newest hardening that measured both."""
         client = self.loop.tracker.client
         experiment = client.get_experiment_by_name(f"revet/{self.monitor}").experiment_id
         pair = [self._newest(experiment, role) for role in ("champion", "challenger")]
-        pages.open_mlflow(self.page, pages.comparison(self.mlflow, experiment, pair))
+        self.page.goto(pages.comparison(self.mlflow, experiment, pair))
         self.page.get_by_text("Visualizations", exact=True).click()
         self.page.get_by_text("Tags", exact=True).click()
         pages.choose_figure(self.page, "robust-curve.png").nth(1).wait_for()
@@ -74,6 +79,7 @@ class Camera:
         """Picture of the registered model with its aliases."""
         self.page.goto(f"{self.mlflow}/#/models/revet-{self.monitor}")
         self.page.get_by_text("@ champion").first.wait_for()
+        self.page.get_by_text("Tags", exact=True).first.click()
         self._take("mlflow-champion")
 
     def _newest(self, experiment: str, role: str) -> str:
@@ -86,7 +92,7 @@ class Camera:
     def _take(self, name: str, height: int = 900) -> None:
         path = self.target / f"{name}.png"
         self.page.set_viewport_size({"width": pages.VIEWPORT["width"], "height": height})
-        self.page.wait_for_load_state("networkidle")
+        self.page.evaluate("() => document.fonts.ready.then(() => new Promise(done => setTimeout(done, 1500)))")
         self.page.screenshot(path=path, animations="disabled")
         self.page.set_viewport_size(pages.VIEWPORT)
         size = path.stat().st_size
@@ -105,8 +111,11 @@ def main() -> None:
     chosen.to.mkdir(parents=True, exist_ok=True)
     with pages.browser(executable) as page:
         camera = Camera(page, chosen.home.resolve(), chosen.to)
-        for take in (camera.deployments, camera.form, camera.verdict, camera.comparison, camera.champion):
+        for take in (camera.deployments, camera.form, camera.verdict):
             take()
+        camera.model_training()
+        camera.comparison()
+        camera.champion()
 
 
 if __name__ == "__main__":

@@ -121,11 +121,7 @@ class ModelRegistry:
         return _detector_files(files)
 
     def champion_alias(self, monitor: str) -> int | None:
-        """Return the version that the alias `champion` shows, or None.
-
-        Raises:
-            ServiceUnavailable: MLflow does not answer.
-        """
+        """Return the version that the alias `champion` shows, or None; raises as `alias`."""
         return self.alias(monitor, "champion")
 
     def alias(self, monitor: str, alias: str) -> int | None:
@@ -153,6 +149,11 @@ class ModelRegistry:
         """
         with self._existing(monitor, version):
             self.client.set_registered_model_alias(model_name(monitor), alias, str(version))
+
+    def drop_alias(self, monitor: str, alias: str) -> None:
+        """Take `alias` away, whatever it shows; does nothing where there is none."""
+        with answering(self.tracking_uri):
+            self.client.delete_registered_model_alias(model_name(monitor), alias)
 
     def set_tags(self, monitor: str, version: int, tags: Mapping[str, str]) -> None:
         """Set tags of a version.

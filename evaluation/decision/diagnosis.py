@@ -66,11 +66,11 @@ def _judge(
     if unseen > 0:
         evidence.append(f"{unseen:.0%} of the missed rows belong to families unseen in training: {', '.join(names)}")
     if share is None:
-        evidence.append(f"a {level} attacker can move every feature, so distances cannot tell a disguise")
+        evidence.append(f"an attacker of level {level!r} can move every feature, so distances cannot tell a disguise")
     else:
         evidence.append(
             f"{share:.0%} of {len(rows)} missed rows look like known malicious rows in the {fixed} coordinates that "
-            f"a {level} attacker cannot move (conformal p > {STRANGE})"
+            f"an attacker of level {level!r} cannot move (conformal p > {STRANGE})"
         )
     new = unseen >= MAJORITY or (share is not None and share < MAJORITY)
     kind = DegradationKind.NEW_FAMILY if new else DegradationKind.EVASION
