@@ -26,7 +26,7 @@ from flows.publishing import (
 )
 from flows.steps.baseline import BenchmarkRows
 from flows.steps.state import Judged, Measurements, Run, WindowRun
-from flows.steps.stored import get_report, put_report
+from flows.steps.stored import get_production, get_report, put_production, put_report
 from flows.steps.windows import (
     PRODUCTION,
     WINDOW_ROBUST,
@@ -134,6 +134,7 @@ def evaluate(state: WindowRun, found: Measurements) -> Measurements:
     return found.model_copy(
         update={
             "production": put_report(loop.content, labelled.report),
+            "labelled": put_production(loop.content, labelled, loop.space(window.monitor).names),
             "benchmark": put_report(loop.content, measured),
         }
     )
@@ -147,7 +148,7 @@ def attack(state: WindowRun, found: Measurements) -> Measurements:
     """Attack the champion on the window's labelled malicious rows."""
     loop = opened()
     window, run = _window(loop, state), _handle(loop, state.run)
-    labelled = window.production(state.run.seed)
+    labelled = get_production(loop.content, found.labelled)
     champion = _champion(loop, window.head, window.monitor.name)
     report = window.robustness(champion, labelled, state.run.seed)
     if report is None:
@@ -167,7 +168,7 @@ def decide(state: WindowRun, found: Measurements) -> Judged:
     window, run = _window(loop, state), _handle(loop, state.run)
     robust = found.window_robustness
     judged = judge(
-        window, window.production(state.run.seed),
+        window, get_production(loop.content, found.labelled),
         drift=DriftResult(get_report(loop.content, found.drift, DriftReport), ""),
         benchmark=get_report(loop.content, found.benchmark, EvaluationReport),
         robustness=get_report(loop.content, robust, RobustnessReport) if robust else None,

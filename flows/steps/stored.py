@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import io
 from typing import TypeVar
 
-from domain.reports import Report
+import numpy as np
+import pandas as pd
+
+from domain.reports import ProductionReport, Report
 from evaluation.detectors.detector import Detector
+from evaluation.production import ProductionResult
 from registry.content import ContentStore
+from samples.rowsets import get_rows, put_rows
 
 R = TypeVar("R", bound=Report)
 
@@ -39,3 +45,28 @@ def put_report(content: ContentStore, report: Report) -> str:
 def get_report(content: ContentStore, digest: str, kind: type[R]) -> R:
     """Return the report of type `kind` behind `digest`."""
     return kind.model_validate(content.get_json(digest))
+
+
+def put_production(content: ContentStore, result: ProductionResult, names: tuple[str, ...]) -> str:
+    """Store rates and labelled rows of a window, so that later tasks judge the very same; `names` are the features."""
+    buffer = io.BytesIO()
+    pd.DataFrame({"weight": result.weights, "verdict": result.verdict}).to_parquet(buffer, index=False)
+    return content.put_json(
+        {
+            "report": put_report(content, result.report), "rows": put_rows(content, result.labelled, names),
+            "outcome": content.put(buffer.getvalue()), "mature": result.mature,
+        }
+    )  # fmt: skip
+
+
+def get_production(content: ContentStore, digest: str) -> ProductionResult:
+    """Return the rates and labelled rows behind `digest`."""
+    parts = content.get_json(digest)
+    outcome = pd.read_parquet(io.BytesIO(content.get(parts["outcome"])))
+    return ProductionResult(
+        report=get_report(content, parts["report"], ProductionReport),
+        labelled=get_rows(content, parts["rows"]),
+        weights=outcome["weight"].to_numpy(dtype=np.float64),
+        verdict=outcome["verdict"].to_numpy(dtype=np.bool_),
+        mature=bool(parts["mature"]),
+    )
