@@ -162,8 +162,8 @@ def log_evaluation(run: RunHandle, report: EvaluationReport, prefix: str = "") -
 def log_scores(run: RunHandle, detector: Detector, rows: LabelledRows, budget: float) -> None:
     """Log how the detector's scores separate the classes of the benchmark: histogram and ROC curve."""
     logit = detector.score_raw(rows.raw).logit
-    run.figure("figures/score-histogram.png", score_histogram(logit, rows.y, detector.threshold))
-    run.figure("figures/roc.png", roc_figure(logit, rows.y, threshold=detector.threshold, budget=budget))
+    run.figure("score-histogram.png", score_histogram(logit, rows.y, detector.threshold))
+    run.figure("roc.png", roc_figure(logit, rows.y, threshold=detector.threshold, budget=budget))
 
 
 def publish_decision(run: RunHandle | None, decision: Decision, links: Mapping[str, str]) -> None:
