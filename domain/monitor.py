@@ -97,8 +97,7 @@ class PolicySettings(Section):
         robust_tolerance: the same for the robust detection rate.
         false_positive_factor: realised rate may be this many times the budget.
         quarantine_limit: share of quarantined rows that is a data fault.
-        contradiction_limit: share of labelled rows on which labellers disagree that is a data fault: poisoned labels
-            neither judge nor teach.
+        contradiction_limit: share of labelled rows on which labellers disagree that is a data fault.
         drift_share_limit: share of drifted columns that is reported as drift.
         alpha: family-wise error over the criteria of one window (Holm).
         min_malicious, min_benign: labelled rows below which a window abstains.
@@ -164,8 +163,7 @@ class GateSettings(Section):
     """What a challenger must prove.
 
     Attributes:
-        clean_margin: detection rate on the clean benchmark may be lower by this much (non-inferiority).
-        robust_margin: the same for the robust detection rate.
+        clean_margin, robust_margin: clean or robust detection rate may be lower by this much (non-inferiority).
         false_positive_factor: realised rate may be this many times the budget.
         slice_margin: a slice blocks when it is worse by more than this, proven after Holm's correction.
         alpha: error of each test.
