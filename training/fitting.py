@@ -110,7 +110,7 @@ def train_detector(
     if extras.checkpoint is not None:
         load_checkpoint(extras.checkpoint, state)
     loop = Loop(
-        x=x, y=torch.as_tensor(train.y, dtype=torch.float32), weight=class_weights(train.y, weights),
+        x=x, y=torch.as_tensor(train.y.astype(np.float32)), weight=class_weights(train.y, weights),
         adversary=build_adversary(space, threat, train.malicious, train, seed) if adversarial else None,
         schedule=Schedule(extras.epochs or recipe.epochs, recipe.attack_steps), recipe=recipe,
         rate=recipe.learning_rate * (WARM_RATE if champion is not None else 1.0),

@@ -81,11 +81,7 @@ def harden(
         raise SuspiciousBatch(f"the recent labelled rows are not learnt from: {found.reason}")
     mass = np.ones(len(recent)) if recent_weights is None else np.asarray(recent_weights, dtype=np.float64)
     parts = _split_recent(recent.take(found.kept), mass[found.kept], seed)
-    joined = TrainingData(
-        train=LabelledRows.concatenate([data.train, parts.train]),
-        selection=LabelledRows.concatenate([data.selection, parts.selection]),
-        calibration=LabelledRows.concatenate([data.calibration, parts.calibration]),
-    )
+    joined = _joined(data, parts)
     extras = Extras(
         row_weights=_row_weights(data.train.y, parts.train.y),
         calibration_weights=_calibration_weights(
@@ -105,21 +101,37 @@ def harden(
             extras=replace(extras, epochs=min(epochs, recipe.epochs), checkpoint=checkpoint),
         )  # fmt: skip
         results.append(result)
-    best = max(results, key=lambda result: result.score)
-    return replace(best, seconds=time.process_time() - started)
+    return replace(max(results, key=lambda result: result.score), seconds=time.process_time() - started)
 
 
-def rethreshold(champion: Detector, benign: LabelledRows, *, budget: float) -> Detector:
+def rethreshold(
+    champion: Detector, benign: LabelledRows, *, budget: float, weights: NDArray[np.float64] | None = None
+) -> Detector:
     """Return the champion with its operating point moved to `budget` on the benign rows of `benign`.
 
     The remedy for benign drift: no weight changes, so there is nothing to learn from a poisoned row but the threshold.
 
+    Args:
+        weights: inverse inclusion probabilities `(n,)` of the rows; rows that stand for none set no threshold. Without
+            them false positives, which are always labelled, would count for too many, and the threshold rise too far.
+
     Raises:
         NotEnoughRows: there are no benign rows.
     """
-    threshold = operating_point(champion.score_raw(benign.benign.raw).logit, budget)
+    mass = np.ones(len(benign)) if weights is None else np.asarray(weights, dtype=np.float64)
+    used = (benign.y == 0) & (mass > 0)
+    threshold = operating_point(champion.score_raw(benign.raw[used]).logit, budget, mass[used])
     facts = {**champion.metadata, "rethresholded_from": champion.threshold, "rethresholded_on": benign.benign.digest}
     return replace(champion, threshold=threshold, metadata=facts)
+
+
+def _joined(data: TrainingData, recent: _Recent) -> TrainingData:
+    """Return the rows of the bootstrap, each part followed by its share of the recent rows."""
+    return TrainingData(
+        train=LabelledRows.concatenate([data.train, recent.train]),
+        selection=LabelledRows.concatenate([data.selection, recent.selection]),
+        calibration=LabelledRows.concatenate([data.calibration, recent.calibration]),
+    )
 
 
 def _candidates(champion: Detector, recipe: HardeningSettings) -> list[tuple[str, Detector | None]]:

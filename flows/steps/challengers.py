@@ -100,8 +100,8 @@ def train_challenger(
         )
         if found.refused:
             raise SuspiciousBatch(f"the recent labelled rows set no threshold: {found.reason}")
-        benign = recent.learn.take(found.kept & (recent.learn.y == 0))
-        return rethreshold(champion, benign, budget=monitor.false_positive_budget)
+        kept, weights = recent.learn.take(found.kept), recent.weights[found.kept]
+        return rethreshold(champion, kept, budget=monitor.false_positive_budget, weights=weights)
     return harden(
         champion,
         data,

@@ -158,3 +158,24 @@ def test_rethresholding_moves_nothing_but_the_operating_point() -> None:
     assert moved.threshold != champion().threshold
     assert moved.to_files()["weights.safetensors"] == champion().to_files()["weights.safetensors"]
     assert moved.metadata["rethresholded_from"] == champion().threshold
+
+
+def test_rethresholding_counts_a_row_for_as_many_as_it_stands_for() -> None:
+    benign = drifted(4000, 64).benign
+    alert = champion().score_raw(benign.raw).verdict
+    audited = np.random.default_rng(65).random(len(benign)) < 0.25
+    labelled = benign.take(alert | audited)
+    weights = np.where(alert, 1.0, 4.0)[alert | audited]
+    right = rethreshold(champion(), labelled, budget=BUDGET, weights=weights)
+    assert float(right.score_raw(benign.raw).verdict.mean()) > 0.5 * BUDGET
+    blind = rethreshold(champion(), labelled, budget=BUDGET)
+    assert blind.threshold > right.threshold
+
+
+def test_rows_that_stand_for_none_set_no_threshold() -> None:
+    benign = drifted(2000, 63).benign
+    weights = np.ones(len(benign))
+    highest = np.argsort(-champion().score_raw(benign.raw).logit)[:200]
+    weights[highest] = 0.0
+    lower = rethreshold(champion(), benign, budget=BUDGET, weights=weights)
+    assert lower.threshold < rethreshold(champion(), benign, budget=BUDGET).threshold
