@@ -17,6 +17,12 @@ from flows.context import flow_run_id, flow_run_url
 from registry.tracking import FLOW_RUN_TAG, RunHandle
 
 _LOG = logging.getLogger(__name__)
+NOTE = "mlflow.note.content"  # the tag that MLflow shows as a run's description, as Markdown
+
+
+def flow_run_tag() -> dict[str, str]:
+    """Return the tag by which the runs of a flow run that died are found."""
+    return {FLOW_RUN_TAG: flow_run_id()} if flow_run_id() else {}
 
 
 def run_tags(reason: str, seed: int) -> dict[str, str]:
@@ -121,7 +127,7 @@ def log_attacks(run: RunHandle, report: RobustnessReport, prefix: str = "robust"
     run.figure(f"{prefix}-survivors.png", survivors_figure(report))
     run.text(f"reports/{prefix}.json", report.model_dump_json(indent=1))
     for attack in report.attacks:
-        with run.child(f"{prefix}: {attack.name}", "attack") as nested:
+        with run.child(f"{prefix}: {attack.name}", "attack", flow_run_tag()) as nested:
             nested.params({"attack": attack.name, "epsilon": report.epsilon, **attack.parameters})
             nested.metrics(
                 {
@@ -177,7 +183,8 @@ def publish_decision(run: RunHandle | None, decision: Decision, links: Mapping[s
         run.text("reports/decision.md", text)
         run.text("reports/decision.json", decision.model_dump_json(indent=1))
         run.tags(
-            {"revet.verdict": decision.verdict.value, "revet.kind_of_degradation": decision.kind.value,
+            {NOTE: _first_part(text), "revet.verdict": decision.verdict.value,
+             "revet.kind_of_degradation": decision.kind.value,
              "revet.window": decision.window_start.isoformat(), "revet.version": str(decision.version)}
         )  # fmt: skip
 
@@ -192,4 +199,9 @@ def publish_gate(run: RunHandle, decision: GateDecision, links: Mapping[str, str
     run.text("reports/gate.md", text)
     run.text("reports/gate.json", decision.model_dump_json(indent=1))
     run.figure("gate.png", gate_figure(decision))
-    run.tags({"revet.gate": "passed" if decision.passed else "not passed"})
+    run.tags({NOTE: _first_part(text), "revet.gate": "passed" if decision.passed else "not passed"})
+
+
+def _first_part(text: str) -> str:
+    """Return what stands before the table of criteria: the answer and why, short enough for a tag."""
+    return text.partition("\n## Criteria")[0][:4000]

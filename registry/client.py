@@ -86,7 +86,9 @@ def _unreachable(tracking_uri: str, error: Exception) -> str:
     return f"MLflow at {shown} does not answer: {str(error).splitlines()[0][:300]}; start it with `revet up`"
 
 
-_KIND = {"mlflow.experimentKind": "custom_model_development"}  # else MLflow shows its pages for language models
+# MLflow 3.17 begins with its pages for language models, where our runs do not show.
+TRAINING_PAGES = "?workflowType=machine_learning"
+_KIND = {"mlflow.experimentKind": "custom_model_development"}
 
 
 def experiment_id(client: Any, tracking_uri: str, name: str) -> str:

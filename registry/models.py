@@ -16,7 +16,7 @@ from domain.digests import digest_bytes
 from domain.errors import ArtifactMissing, ArtifactRefused, ArtifactTampered, ServiceUnavailable
 from domain.names import experiment_name, model_name
 from registry.artifacts import DETECTOR_FILES, artifact_digest, as_mlflow_model, read_folder, write_folder
-from registry.client import answering, experiment_id, is_missing, is_taken, open_client
+from registry.client import TRAINING_PAGES, answering, experiment_id, is_missing, is_taken, open_client
 
 KEY_TAG = "revet.key"
 KEY_DIGEST_TAG = "revet.key_digest"  # what is searched for: a key may hold characters that MLflow's filters refuse
@@ -67,18 +67,19 @@ class ModelRegistry:
     ) -> RegisteredVersion:
         """Store the detector as a new version and return it; the version that `key` made is returned instead.
 
-        `files` are the three files of a detector. The digest is taken before anything is uploaded.
+        `files` are the three files of a detector. The digest is always that of `files`, never what MLflow says.
 
         Raises:
             ArtifactMissing, ArtifactRefused: the files are not those of a detector.
+            ArtifactTampered: the version that `key` made has another digest in MLflow.
             ServiceUnavailable: MLflow does not answer.
         """
         name = model_name(monitor)
         with answering(self.tracking_uri):
-            if found := self._by_key(name, key):
-                return found
             wrapped = as_mlflow_model(files)
             digest = artifact_digest(wrapped)
+            if found := self._by_key(name, key, digest):
+                return found
             self._ensure_model(name, monitor)
             model_id = self._upload(monitor, name, wrapped, run_id=run_id, tags={**(tags or {}), KEY_TAG: key})
             if metrics:
@@ -86,7 +87,7 @@ class ModelRegistry:
             key_tags = {KEY_TAG: key, KEY_DIGEST_TAG: digest_bytes(key.encode())}
             all_tags = {**(tags or {}), **key_tags, DIGEST_TAG: digest}
             self._create_version(name, model_id, run_id, all_tags, description)
-            made = self._by_key(name, key)  # the lowest version of this key, should two have raced
+            made = self._by_key(name, key, digest)  # the lowest version of this key, should two have raced
         if made is None:
             raise ServiceUnavailable(f"MLflow lost the version of {name!r} with key {key!r} right after it was made")
         return made
@@ -170,7 +171,7 @@ class ModelRegistry:
         """Return the page of a version in the MLflow UI; empty where there is no server."""
         if not self.tracking_uri.startswith("http"):
             return ""
-        return f"{self.tracking_uri.rstrip('/')}/#/models/{model_name(monitor)}/versions/{version}"
+        return f"{self.tracking_uri.rstrip('/')}/#/models/{model_name(monitor)}/versions/{version}{TRAINING_PAGES}"
 
     @contextmanager
     def _existing(self, monitor: str, version: int) -> Iterator[None]:
@@ -186,16 +187,21 @@ class ModelRegistry:
                     ) from error
                 raise
 
-    def _by_key(self, name: str, key: str) -> RegisteredVersion | None:
-        digest = digest_bytes(key.encode())
-        found = self.client.search_model_versions(f"name='{name}' and tags.`{KEY_DIGEST_TAG}`='{digest}'")
+    def _by_key(self, name: str, key: str, expected: str) -> RegisteredVersion | None:
+        wanted = digest_bytes(key.encode())
+        found = self.client.search_model_versions(f"name='{name}' and tags.`{KEY_DIGEST_TAG}`='{wanted}'")
         if not found:
             return None
         first = min(found, key=lambda version: int(version.version))
+        if (tag := first.tags.get(DIGEST_TAG)) != expected:
+            raise ArtifactTampered(
+                f"version {first.version} of {name!r} with key {key!r} has digest {tag} in MLflow, but its files have "
+                f"{expected}: somebody changed it, or it was made of other files; delete it there and run again"
+            )
         for other in found:
             if other.version != first.version and other.tags.get("revet.status") != "duplicate":
                 self.client.set_model_version_tag(name, other.version, "revet.status", "duplicate")
-        return RegisteredVersion(int(first.version), str(first.tags[DIGEST_TAG]), _model_id(first))
+        return RegisteredVersion(int(first.version), expected, _model_id(first))
 
     def _ensure_model(self, name: str, monitor: str) -> None:
         from mlflow.exceptions import MlflowException

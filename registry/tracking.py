@@ -16,7 +16,7 @@ from typing import Any
 from domain.digests import canonical_json
 from domain.errors import ConfigError
 from domain.names import experiment_name, metric_name
-from registry.client import answering, experiment_id, open_client
+from registry.client import TRAINING_PAGES, answering, experiment_id, open_client
 
 MAX_BATCH = 1000  # MLflow's limits of one log_batch call
 MAX_PARAMS = 100
@@ -179,7 +179,7 @@ class Tracker:
         """Return the handle of a run that `open` made."""
         with answering(self.tracking_uri):
             experiment = experiment_id(self.client, self.tracking_uri, experiment_name(monitor))
-        url = f"{self._page(experiment)}/runs/{run_id}" if self.tracking_uri.startswith("http") else ""
+        url = f"{self._page(experiment)}/runs/{run_id}{TRAINING_PAGES}" if self.tracking_uri.startswith("http") else ""
         return RunHandle(self, monitor, run_id, url)
 
     def running(self, monitor: str, flow_run_id: str) -> list[str]:
@@ -196,7 +196,7 @@ class Tracker:
         if not self.tracking_uri.startswith("http"):
             return ""
         with answering(self.tracking_uri):
-            return self._page(experiment_id(self.client, self.tracking_uri, experiment_name(monitor)))
+            return self._page(experiment_id(self.client, self.tracking_uri, experiment_name(monitor))) + TRAINING_PAGES
 
     def end(self, run_id: str, status: str) -> None:
         """Set the final state of a run whose process is gone."""
@@ -213,7 +213,7 @@ class Tracker:
             experiment = experiment_id(self.client, self.tracking_uri, experiment_name(monitor))
             run = self.client.create_run(experiment, tags=all_tags, run_name=name)
         run_id = str(run.info.run_id)
-        url = f"{self._page(experiment)}/runs/{run_id}" if self.tracking_uri.startswith("http") else ""
+        url = f"{self._page(experiment)}/runs/{run_id}{TRAINING_PAGES}" if self.tracking_uri.startswith("http") else ""
         return RunHandle(self, monitor, run_id, url)
 
     def _end(self, handle: RunHandle, status: str, *, quiet: bool) -> None:

@@ -21,6 +21,7 @@ from flows.demo.days import SCENARIOS
 from flows.demo.driver import FAST_VOLUME, VOLUME, Ask, Driver, Record, Say, preset
 from flows.demo.summary import Outcome, judge_outcome, print_summary
 from flows.wiring import Loop
+from registry.client import TRAINING_PAGES
 
 DATA_SETS = ("simulator", "nsl-kdd", "phishtank", "url-phishing")
 RUN_SECONDS = 900.0
@@ -59,7 +60,8 @@ def run_demo(
     with _stack(settings, say, keep=keep) as stack:
         _deploy(stack, monitor, say)
         record.links = {
-            "Prefect": stack.prefect_ui, "MLflow": stack.settings.mlflow_tracking_uri,
+            "Prefect": stack.prefect_ui,
+            "MLflow": f"{stack.settings.mlflow_tracking_uri}/#/experiments{TRAINING_PAGES}",
             "workspace": str(stack.settings.home),
         }  # fmt: skip
         driver = Driver(Loop(stack.settings), monitor, record, _asking(stack, monitor), say)

@@ -30,6 +30,10 @@ def artifact(town, run, kind):
     return found
 
 
+def headline(verdict):
+    return verdict["data"].splitlines()[0].removeprefix("# ")
+
+
 def test_the_deployments_page_shows_every_flow_and_the_schedules(town, page):
     from playwright.sync_api import expect
 
@@ -63,7 +67,7 @@ def test_a_custom_run_from_the_form_keeps_what_was_not_changed_and_renders_its_v
     pages.open_artifacts(page, town.prefect, run)
     page.get_by_text(f"verdict-{MONITOR}").last.click()
     rendered = pages.rendered_markdown(page)
-    expect(rendered.get_by_role("heading", level=1)).to_have_text(verdict["data"].splitlines()[0].removeprefix("# "))
+    expect(rendered.get_by_role("heading", level=1)).to_have_text(headline(verdict))
     expect(rendered.locator("table")).to_contain_text("production/detection_rate")
     expect(rendered).not_to_contain_text("| ---")
 
@@ -71,10 +75,13 @@ def test_a_custom_run_from_the_form_keeps_what_was_not_changed_and_renders_its_v
 def test_the_verdict_leads_to_the_run_in_mlflow(town, page):
     from playwright.sync_api import expect
 
-    pages.open_artifact(page, town.prefect, artifact(town, town.first_day, "verdict")["id"])
+    verdict = artifact(town, town.first_day, "verdict")
+    pages.open_artifact(page, town.prefect, verdict["id"])
     link = pages.rendered_markdown(page).get_by_role("link", name="MLflow run")
     pages.open_mlflow(page, str(link.get_attribute("href")))
     expect(page.get_by_text("reevaluate-2026-03-02-0000-r1").first).to_be_visible()
+    expect(page.get_by_text(headline(verdict)).first).to_be_visible()
+    expect(page.get_by_role("link", name="Model registry")).to_be_visible()  # among the pages for trained models
 
 
 def parents(town):

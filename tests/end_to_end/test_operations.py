@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
+import uuid
 from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -99,3 +101,27 @@ def test_after_kill_9_in_the_middle_of_a_hardening_the_next_one_proceeds(town):
     following = town.run("harden", monitor=MONITOR, seed=SEED, reason="after the crash")
     assert step_of(town, following).state == "DONE"
     assert town.loop.head(MONITOR).version == 1  # a person must approve in this monitor
+
+
+def test_the_hook_finds_the_workspace_of_a_run_in_a_worker_that_does_not_know_it(town, tmp_path, monkeypatch):
+    from prefect.settings import PREFECT_API_URL, temporary_settings
+    from prefect.states import Cancelled
+
+    from flows.hooks import clean_up
+    from registry import leases
+    from registry.queues import put_step
+
+    run = str(uuid.uuid4())
+    put_step(town.loop.ledger, MONITOR, run, "harden", state="RUNNING", flow_run_id=run)
+    leases.acquire(town.loop.ledger, MONITOR, "test", run, 600)
+    for key in [name for name in os.environ if name.startswith("REVET_")]:
+        monkeypatch.delenv(key)
+    monkeypatch.setenv("REVET_MLFLOW_TRACKING_URI", town.mlflow)
+    monkeypatch.chdir(tmp_path)
+    deployment = town.call("GET", f"/deployments/name/harden/{MONITOR}")["id"]
+    seen = SimpleNamespace(id=run, deployment_id=deployment, parameters={"monitor": MONITOR})
+    with temporary_settings({PREFECT_API_URL: town.api}):
+        clean_up(SimpleNamespace(name="harden"), seen, Cancelled())
+    assert step_of(town, run).state == "ABORTED"
+    assert not is_lease_held(town, run)
+    assert list(tmp_path.iterdir()) == []

@@ -100,5 +100,5 @@ def test_a_server_shows_runs_under_their_address(mlflow_url):
         run.metrics({"a": 1.0})
         run.text("a.txt", "x")
     experiment = tracker.client.get_run(run.run_id).info.experiment_id
-    assert run.url == f"{mlflow_url}/#/experiments/{experiment}/runs/{run.run_id}"
-    assert tracker.experiment_url("served") == f"{mlflow_url}/#/experiments/{experiment}"
+    assert run.url == f"{mlflow_url}/#/experiments/{experiment}/runs/{run.run_id}?workflowType=machine_learning"
+    assert tracker.experiment_url("served") == f"{mlflow_url}/#/experiments/{experiment}?workflowType=machine_learning"
