@@ -68,7 +68,8 @@ def harden(
         data: rows of the bootstrap.
         recent: labelled production rows; no row of a benchmark.
         recent_weights: inverse inclusion probabilities `(n,)` of the recent rows. Alerts are always labelled, other
-            rows by audit only: unweighted, false positives would look far too common and the threshold rise.
+            rows by audit only: unweighted, false positives would look far too common and the threshold rise. Benign
+            rows of weight 0, which nobody drew, set no threshold.
         checkpoints: folder in which an interrupted run finds its state again.
 
     Raises:
@@ -76,11 +77,11 @@ def harden(
         NotEnoughRows: a part lacks a class.
     """
     started = time.process_time()
-    found = screen(recent, data.train, max_share=recipe.max_poison_share, seed=seed, space=champion.space)
+    mass = np.ones(len(recent)) if recent_weights is None else np.asarray(recent_weights, dtype=np.float64)
+    found = screen(recent, data.train, max_share=recipe.max_poison_share, seed=seed, space=champion.space, weights=mass)
     if found.refused:
         raise SuspiciousBatch(f"the recent labelled rows are not learnt from: {found.reason}")
-    mass = np.ones(len(recent)) if recent_weights is None else np.asarray(recent_weights, dtype=np.float64)
-    parts = _split_recent(recent.take(found.kept), mass[found.kept], seed)
+    parts = _split_recent(recent.take(found.trusted), mass[found.trusted], found.kept[found.trusted], seed)
     joined = _joined(data, parts)
     extras = Extras(
         row_weights=_row_weights(data.train.y, parts.train.y),
@@ -141,19 +142,21 @@ def _candidates(champion: Detector, recipe: HardeningSettings) -> list[tuple[str
     return [("warm", champion), *scratch] if recipe.warm_start and fits else scratch
 
 
-def _split_recent(recent: LabelledRows, mass: NDArray[np.float64], seed: int) -> _Recent:
-    """Return the parts of the recent rows by cluster; weights travel with their rows."""
+def _split_recent(recent: LabelledRows, mass: NDArray[np.float64], learnt: NDArray[np.bool_], seed: int) -> _Recent:
+    """Return the parts of the recent rows by cluster; weights travel with their rows.
+
+    Only rows that are `learnt` `(n,)` train and select; all set the threshold, save benign rows that stand for none.
+    """
     if len(np.unique(recent.cluster.astype(str))) < len(RECENT_SHARES):
         nothing = recent.take(np.zeros(len(recent), dtype=bool))
-        return _Recent(recent, nothing, nothing, mass[:0])
+        return _Recent(recent.take(learnt), nothing, nothing, mass[:0])
     # The position of each row rides along as one more column, to find its weight again after the split.
     numbered = replace(recent, raw=np.column_stack([recent.raw, np.arange(len(recent))]))
     parts = split_by_cluster(numbered, RECENT_SHARES, seed)
     rows = {name: part.raw[:, -1].astype(int) for name, part in parts.items()}
-    return _Recent(
-        recent.take(rows["train"]), recent.take(rows["selection"]), recent.take(rows["calibration"]),
-        mass[rows["calibration"]],
-    )  # fmt: skip
+    train, selection = (rows[name][learnt[rows[name]]] for name in ("train", "selection"))
+    calibration = rows["calibration"][(recent.y[rows["calibration"]] == 1) | (mass[rows["calibration"]] > 0)]
+    return _Recent(recent.take(train), recent.take(selection), recent.take(calibration), mass[calibration])
 
 
 def _row_weights(old: NDArray[np.int8], new: NDArray[np.int8]) -> NDArray[np.float64]:
@@ -177,7 +180,7 @@ def _calibration_weights(
     """
     weights = np.ones(len(old) + len(new))
     fresh = mass[new == 0]
-    if len(fresh) == 0:
+    if fresh.sum() <= 0:
         return weights
     effective = fresh.sum() ** 2 / (fresh**2).sum()
     share = CALIBRATION_MASS * min(1.0, effective * budget / CALIBRATION_TAIL)

@@ -43,14 +43,17 @@ class ScreenResult:
     """What the screen found among n recent rows.
 
     Attributes:
-        kept: rows that may be learnt from, `(n,)`.
-        suspicious: rows that look like false labels, `(n,)`; never kept.
+        kept: rows that may be learnt from, `(n,)`: trusted, and within the cap on near-duplicates.
+        trusted: rows that are not suspicious, `(n,)`. Thresholds are set on them: near-duplicates are traffic like
+            any other there, and without them a rate would come out too low.
+        suspicious: rows that look like false labels, `(n,)`; neither kept nor trusted.
         dropped_share: share of rows that are not kept, suspicious or beyond the cap on near-duplicates.
-        refused: the suspicious share exceeds the limit; nothing of the batch may be learnt from.
+        refused: the suspicious share of the mass exceeds the limit; nothing of the batch may be learnt from.
         reason: in words, with the numbers.
     """
 
     kept: NDArray[np.bool_]
+    trusted: NDArray[np.bool_]
     dropped_share: float
     suspicious: NDArray[np.bool_]
     refused: bool
@@ -58,7 +61,13 @@ class ScreenResult:
 
 
 def screen(
-    recent: LabelledRows, trusted: LabelledRows, *, max_share: float, seed: int, space: FeatureSpace | None = None
+    recent: LabelledRows,
+    trusted: LabelledRows,
+    *,
+    max_share: float,
+    seed: int,
+    space: FeatureSpace | None = None,
+    weights: NDArray[np.float64] | None = None,
 ) -> ScreenResult:
     """Return which of the recent rows may be learnt from.
 
@@ -70,13 +79,17 @@ def screen(
     Args:
         recent: labelled production rows.
         trusted: rows whose labels are beyond doubt: training data of the bootstrap.
-        max_share: suspicious share of the batch above which it is refused.
+        max_share: suspicious share of the mass above which the batch is refused.
         seed: of the samples.
         space: encodes the rows; without it columns are taken as numbers, on a logarithmic scale.
+        weights: inverse inclusion probabilities `(n,)`. Alerts are always labelled, other rows by audit only: counted
+            by rows, benign traffic that drifted into alerts would look like poison. A row of weight 0, which nobody
+            drew, stands for itself.
     """
     n = len(recent)
     if n == 0:
-        return ScreenResult(np.zeros(0, dtype=bool), 0.0, np.zeros(0, dtype=bool), refused=False, reason="no rows")
+        nothing = np.zeros(0, dtype=bool)
+        return ScreenResult(nothing, nothing, 0.0, nothing, refused=False, reason="no rows")
     rng = np.random.default_rng([seed, 401])
     benign = _sample(trusted.benign, rng)
     malicious = _sample(trusted.malicious, rng)
@@ -90,15 +103,19 @@ def screen(
         contradictory = _contradictory(recent, trusted)
     tainted = suspicious | contradictory
     kept = ~tainted & ~_flood(recent, encoded[0], rng)
-    share = float(tainted.mean())
+    mass = np.ones(n) if weights is None else np.where(weights > 0, weights, 1.0)
+    share = float(mass[tainted].sum() / mass.sum())
     reason = (
         f"{int(suspicious.sum())} of {n} rows are labelled benign among trusted malicious rows, "
         f"{int(contradictory.sum())} are labelled malicious but equal trusted benign rows, "
         f"{int((~kept & ~tainted).sum())} are near-duplicates beyond the cap"
     )
     if share > max_share:
-        reason = f"refused: {share:.1%} of the batch is suspicious, the limit is {max_share:.1%}; {reason}"
-    return ScreenResult(kept, float((~kept).mean()), tainted, refused=share > max_share, reason=reason)
+        reason = (
+            f"refused: {share:.1%} of the batch, by what its rows stand for, is suspicious, "
+            f"the limit is {max_share:.1%}; {reason}"
+        )
+    return ScreenResult(kept, ~tainted, float((~kept).mean()), tainted, refused=share > max_share, reason=reason)
 
 
 def _contradictory(recent: LabelledRows, trusted: LabelledRows) -> NDArray[np.bool_]:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from domain.decisions import Decision, GateEvidence, Remedy
 from domain.monitor import Monitor
 from domain.reports import PairedDifference
-from evaluation.decision.criteria import DETECTION, FALSE_POSITIVES, ROBUST
+from evaluation.decision.criteria import CLEAN, DETECTION, FALSE_POSITIVES, ROBUST
 from evaluation.detectors.detector import Detector
 from evaluation.rows import LabelledRows
 from evaluation.statistics.paired import paired_difference
@@ -30,7 +30,7 @@ from training.splits import split_by_cluster
 FRESH_SHARE = 0.4
 RECENT_WINDOWS = 3
 TRUE_NEGATIVES = "production/true_negative_rate"
-SUPERIOR_ON = {DETECTION: DETECTION, ROBUST: "robust/detection_rate", FALSE_POSITIVES: TRUE_NEGATIVES}
+SUPERIOR_ON = {DETECTION: DETECTION, ROBUST: ROBUST, CLEAN: CLEAN, FALSE_POSITIVES: TRUE_NEGATIVES}
 
 
 @dataclass(frozen=True)
@@ -62,20 +62,30 @@ def gather_recent(loop: Loop, monitor: Monitor, head: Head, start: datetime, as_
     picked = {name: part.raw[:, -1].astype(int) for name, part in parts.items()}
     fresh = judged.labelled.take(picked["fresh"])
     held_back = set(fresh.cluster.astype(str))
+    # A flood of equal rows under many subjects must not be learnt from and judged on at once.
+    learnt = picked["learn"][~_repeats(judged.labelled.raw[picked["learn"]], fresh.raw)]
     earlier = [result for result in results[:-1] if len(result.labelled)]
-    kept = [~np.isin(result.labelled.cluster.astype(str), list(held_back)) for result in earlier]
+    kept = [
+        ~np.isin(result.labelled.cluster.astype(str), list(held_back)) & ~_repeats(result.labelled.raw, fresh.raw)
+        for result in earlier
+    ]
     return Recent(
         learn=LabelledRows.concatenate(
-            [judged.labelled.take(picked["learn"])]
+            [judged.labelled.take(learnt)]
             + [result.labelled.take(mask) for result, mask in zip(earlier, kept, strict=True)]
         ),
         weights=np.concatenate(
-            [judged.weights[picked["learn"]]]
-            + [result.weights[mask] for result, mask in zip(earlier, kept, strict=True)]
+            [judged.weights[learnt]] + [result.weights[mask] for result, mask in zip(earlier, kept, strict=True)]
         ),
         fresh=fresh,
         fresh_weights=judged.weights[picked["fresh"]],
     )
+
+
+def _repeats(rows: NDArray[np.float64], others: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Return which of `rows` `(n, d)` equal one of `others` `(m, d)`."""
+    known = {row.tobytes() for row in np.ascontiguousarray(others)}
+    return np.array([row.tobytes() in known for row in np.ascontiguousarray(rows)], dtype=bool)
 
 
 def _with_position(rows: LabelledRows, position: NDArray[np.int64]) -> LabelledRows:
@@ -96,12 +106,13 @@ def train_challenger(
     )
     if remedy is Remedy.RETHRESHOLD:
         found = screen(
-            recent.learn, data.train, max_share=monitor.hardening.max_poison_share, seed=seed, space=champion.space
-        )
+            recent.learn, data.train, max_share=monitor.hardening.max_poison_share, seed=seed, space=champion.space,
+            weights=recent.weights,
+        )  # fmt: skip
         if found.refused:
             raise SuspiciousBatch(f"the recent labelled rows set no threshold: {found.reason}")
-        kept, weights = recent.learn.take(found.kept), recent.weights[found.kept]
-        return rethreshold(champion, kept, budget=monitor.false_positive_budget, weights=weights)
+        usable, weights = recent.learn.take(found.trusted), recent.weights[found.trusted]
+        return rethreshold(champion, usable, budget=monitor.false_positive_budget, weights=weights)
     return harden(
         champion,
         data,
@@ -150,7 +161,8 @@ def compare(
         anchor=measured["anchor"].report,
         against_champion=pairs.against("champion"),
         against_anchor=pairs.against("anchor"),
-        degraded_on=tuple(SUPERIOR_ON[name] for name in failed if name in SUPERIOR_ON),
+        # Where nothing degraded a challenger must still be better than the champion at something: under attack.
+        degraded_on=tuple(SUPERIOR_ON[name] for name in failed if name in SUPERIOR_ON) or (ROBUST,),
     )
 
 

@@ -179,3 +179,16 @@ def test_rows_that_stand_for_none_set_no_threshold() -> None:
     weights[highest] = 0.0
     lower = rethreshold(champion(), benign, budget=BUDGET, weights=weights)
     assert lower.threshold < rethreshold(champion(), benign, budget=BUDGET).threshold
+
+
+def test_benign_rows_that_only_a_feed_labelled_set_no_threshold_and_break_nothing() -> None:
+    recent = world(300, 66)
+    few, none = np.ones(300), np.where(recent.y == 1, 1.0, 0.0)
+    few[::3] = 0.0
+    quick = RECIPE.model_copy(update={"epochs": 1})
+    for weights in (few, none):
+        detector = harden(
+            champion(), training_data(), recent, recipe=quick, threat=THREAT, budget=BUDGET, seed=0,
+            recent_weights=weights,
+        ).detector  # fmt: skip
+        assert np.isfinite(detector.threshold)

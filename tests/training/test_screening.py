@@ -94,3 +94,29 @@ def test_a_tiny_batch_is_no_special_case(size: int) -> None:
 def test_the_same_seed_screens_the_same_way() -> None:
     rows = world(600, 11)
     assert (run(rows).kept == run(rows).kept).all()
+
+
+def test_near_duplicates_beyond_the_cap_still_set_the_threshold() -> None:
+    rows = world(500, 12)
+    recent = LabelledRows.concatenate([rows, rows.benign.take(np.zeros(300, dtype=int))])
+    found = run(recent)
+    assert found.kept[-300:].sum() < 25
+    assert found.trusted[-300:].all()
+    assert (found.trusted == ~found.suspicious).all()
+
+
+def test_the_suspicious_share_is_of_what_the_rows_stand_for() -> None:
+    rows, positions = flipped(world(800, 13), source=1, count=150)
+    weights = np.full(800, 10.0)
+    weights[positions] = 1.0
+    assert run(rows).refused
+    weighted = screen(rows, TRUSTED, max_share=0.1, seed=0, space=SPACE, weights=weights)
+    assert not weighted.refused
+    assert (weighted.suspicious == run(rows).suspicious).all()
+
+
+def test_rows_that_nobody_drew_count_as_one_each_in_the_suspicious_share() -> None:
+    rows, positions = flipped(world(800, 14), source=1, count=200)
+    weights = np.ones(800)
+    weights[positions] = 0.0
+    assert screen(rows, TRUSTED, max_share=0.1, seed=0, space=SPACE, weights=weights).refused
