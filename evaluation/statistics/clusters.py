@@ -46,7 +46,9 @@ def design_effect(outcomes: NDArray[np.float64], weights: NDArray[np.float64], c
     """Return how many times clustering inflates the variance of the weighted mean of `outcomes`; at least 1.
 
     Ratio of the linearised variance over cluster totals to the one over rows (Korn and Graubard 1998). Where all
-    outcomes agree nothing can be estimated and 1 is returned; one single cluster counts as one row.
+    outcomes agree nothing can be estimated, and rows of one cluster may agree because they are one event: the effect
+    is that of whole clusters, effective rows divided by effective clusters (Kish 1965), so that each cluster counts as
+    one row. One single cluster counts as one row, too.
     """
     total = float(weights.sum())
     if total <= 0:
@@ -54,7 +56,8 @@ def design_effect(outcomes: NDArray[np.float64], weights: NDArray[np.float64], c
     residual = weights * (outcomes - float(weights @ outcomes) / total)
     per_row = float(residual @ residual)
     if per_row <= 1e-12 * total:
-        return 1.0
+        masses = np.bincount(codes, weights=weights)
+        return max(1.0, float(masses @ masses) / float(weights @ weights))
     count = int(np.unique(codes).size)
     if count == 1:
         return float(residual.size)

@@ -81,3 +81,19 @@ def test_a_single_cluster_counts_as_one_row():
     estimate = weighted_rate(outcomes, np.ones(1000), np.full(1000, "one"))
     assert estimate.value == 0.9
     assert estimate.high - estimate.low > 0.9
+
+
+@pytest.mark.parametrize("outcome", [True, False])
+def test_rows_of_one_host_that_all_agree_prove_no_more_than_one_row(outcome):
+    outcomes, one_host = np.full(60, outcome), np.full(60, "host")
+    together = weighted_rate(outcomes, np.ones(60), one_host)
+    single = weighted_rate(outcomes[:1], np.ones(1), one_host[:1])
+    assert (together.low, together.high) == pytest.approx((single.low, single.high))
+
+
+def test_agreeing_rows_of_ten_hosts_prove_as_much_as_ten_rows_and_unequal_hosts_less():
+    hosts, single = np.repeat(names(10), 6), weighted_rate(np.ones(10, dtype=bool), np.ones(10), names(10))
+    equal = weighted_rate(np.ones(60, dtype=bool), np.full(60, 3.0), hosts)
+    assert equal.low == pytest.approx(single.low)
+    unequal = weighted_rate(np.ones(60, dtype=bool), np.ones(60), np.minimum(np.arange(60), 9).astype(str))
+    assert unequal.low < single.low
