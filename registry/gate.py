@@ -13,6 +13,7 @@ from domain.reports import EvaluationReport, PairedDifference
 
 CLEAN = "clean/detection_rate"
 ROBUST = "robust/detection_rate"
+TRUE_NEGATIVES = "production/true_negative_rate"
 SLICE_PREFIX = "slice/"
 MIN_SLICE_CLUSTERS = 10  # fewer give a bootstrap interval that proves nothing
 _BLOCKING = (Outcome.FAIL, Outcome.ABSTAIN)
@@ -31,7 +32,7 @@ def judge(evidence: GateEvidence, gate: GateSettings, *, budget: float) -> GateD
         *_non_inferior("anchor", evidence.against_anchor, gate, (gate.anchor_margin, gate.anchor_margin)),
         *_superior(evidence, gate),
         _false_positives(evidence.challenger, gate, budget),
-        *_other_differences(evidence, gate),
+        *_other_differences(evidence, gate, budget),
         *_slices(evidence.against_champion, gate),
     )
     blocking = [criterion for criterion in criteria if criterion.outcome in _BLOCKING]
@@ -209,25 +210,31 @@ def _false_positives(challenger: EvaluationReport, gate: GateSettings, budget: f
     return Criterion(name=name, value=value, limit=limit, low=low, high=high, n=rate.n, outcome=outcome, reason=reason)
 
 
-def _other_differences(evidence: GateEvidence, gate: GateSettings) -> list[Criterion]:
-    """Judge what was measured besides, such as production: it blocks on demonstrated harm only."""
+def _other_differences(evidence: GateEvidence, gate: GateSettings, budget: float) -> list[Criterion]:
+    """Judge what was measured besides, such as production: it blocks on demonstrated harm only.
+
+    A true-negative rate may fall by what the budget leaves to the false-positive rate: a margin that fits detection
+    rates would be several budgets.
+    """
     criteria = []
     known = {CLEAN, ROBUST, *evidence.degraded_on}
     for difference in evidence.against_champion:
         if difference.name in known or difference.name.startswith(SLICE_PREFIX):
             continue
+        spare = budget * (gate.false_positive_factor - 1)
+        margin = spare if difference.name == TRUE_NEGATIVES else gate.clean_margin
         high = _finite(difference.high)
-        harmed = high is None or high < -gate.clean_margin
+        harmed = high is None or high < -margin
         criteria.append(
             Criterion(
                 name=f"no harm: {difference.name}",
                 value=_finite(difference.difference),
-                limit=-gate.clean_margin,
+                limit=-margin,
                 low=_finite(difference.low),
                 high=high,
                 n=difference.n,
                 outcome=Outcome.FAIL if harmed else Outcome.PASS,
-                reason=f"upper bound {_show(high)} {'lies below' if harmed else 'reaches'} {-gate.clean_margin:+.3f}",
+                reason=f"upper bound {_show(high)} {'lies below' if harmed else 'reaches'} {-margin:+.3f}",
             )
         )
     return criteria

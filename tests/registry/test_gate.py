@@ -222,3 +222,13 @@ def test_holms_values_are_at_least_the_raw_ones_at_most_bonferronis_and_keep_the
         assert raw <= corrected <= min(1.0, len(p_values) * raw) + 1e-12
     order = sorted(range(len(p_values)), key=lambda index: p_values[index])
     assert all(adjusted[a] <= adjusted[b] for a, b in pairwise(order))
+
+
+@pytest.mark.parametrize(("high", "blocks"), [(-0.015, True), (-0.009, False)])
+def test_a_true_negative_rate_may_fall_by_what_the_budget_leaves_and_no_more(high, blocks):
+    # Budget 0.01 and factor 2 leave 0.01; the margin of detection rates, 0.02, would be two budgets.
+    loss = paired("production/true_negative_rate", high - 0.002, half=0.002)
+    found = failing(evidence(against_champion=(*BOTH, loss)))
+    assert found == (["no harm: production/true_negative_rate"] if blocks else [])
+    detection = paired("production/detection_rate", high - 0.002, half=0.002)
+    assert failing(evidence(against_champion=(*BOTH, detection))) == []
