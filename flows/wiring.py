@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import resources
 from pathlib import Path
 
 from domain.errors import ConfigError
-from domain.features import FeatureSpace, load_feature_space
+from domain.features import NAME_PATTERN, FeatureSpace, load_feature_space
 from domain.monitor import Monitor, load_monitor, parse_monitor
 from domain.settings import Settings, load_settings
 from evaluation.detectors.detector import Detector
@@ -57,8 +58,12 @@ class Loop:
         """Return the monitor `name`: the workspace's own file, else the shipped one.
 
         Raises:
-            ConfigError: neither exists, or the file is wrong, or it bears another name inside.
+            ConfigError: neither exists, the name is none, the file is wrong, or it bears another name inside.
         """
+        if not re.fullmatch(NAME_PATTERN, name):  # before it becomes a part of a path
+            raise ConfigError(
+                f"monitor {name!r}: a name must match {NAME_PATTERN}; see the files in {self.settings.monitors_dir}"
+            )
         path = self.monitor_path(name)
         if path.is_file():
             found = load_monitor(path)
@@ -98,7 +103,14 @@ class Loop:
 
     def detector(self, name: str, version: int, digest: str) -> Detector:
         """Return a registered version, its bytes verified against the ledger's digest before they are parsed."""
-        return Detector.from_files(self.models.fetch(name, version, digest))
+        found = Detector.from_files(self.models.fetch(name, version, digest))
+        space = self.space(self.monitor(name))
+        if found.space.digest != space.digest:
+            raise ConfigError(
+                f"feature space {space.name!r} of monitor {name!r} is not the one of version {version}: every number "
+                "would compare unlike things; undo the change, or bootstrap a monitor of another name"
+            )
+        return found
 
     def champion(self, name: str) -> tuple[Head, Detector]:
         """Return the head and the detector that it names."""

@@ -79,7 +79,8 @@ def _abstained(name: str, reason: str, estimate: Estimate | None = None, limit: 
 
 
 def _quarantine(inputs: DecisionInputs, policy: PolicySettings) -> Criterion:
-    total = inputs.production.rows + inputs.production.quarantined
+    scored = inputs.production.rows if inputs.window_rows is None else inputs.window_rows
+    total = scored + inputs.production.quarantined
     if total == 0:
         return _abstained(QUARANTINE, "the window holds no row", limit=policy.quarantine_limit)
     share = clopper_pearson(inputs.production.quarantined, total)

@@ -105,6 +105,11 @@ def _reasons(
         for one in criteria
         if one.outcome is outcome
     ]
+    others = (inputs.window_rows or 0) - inputs.production.rows
+    if others > 0:
+        reasons.append(
+            f"{others} of {inputs.window_rows} rows were not scored by version {inputs.version}: they tell nothing."
+        )
     bad = any(one.outcome is Outcome.FAIL for one in criteria)
     if bad and verdict is Verdict.ABSTAIN:
         reasons.insert(

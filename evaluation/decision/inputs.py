@@ -15,6 +15,8 @@ class DecisionInputs:
 
     Attributes:
         budget: false-positive budget of the monitor.
+        window_rows: rows of the whole window that kept the contract, whoever scored them; None where the report's rows
+            are all of them.
         baseline_clean: the champion on the clean benchmark when it was promoted.
         baseline_production: a trusted window of the same champion; where it is missing, vague or not identified, the
             clean benchmark is the baseline of the detection rate.
@@ -35,6 +37,7 @@ class DecisionInputs:
     window_end: datetime
     budget: float
     production: ProductionReport
+    window_rows: int | None = None
     baseline_clean: CleanReport
     baseline_production: ProductionReport | None = None
     clean_paired: PairedDifference | None = None

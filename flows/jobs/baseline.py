@@ -99,6 +99,8 @@ def register(run: Run, detector: str, report: str) -> dict[str, Any]:
             policy_digest=loop.monitor(run.monitor).digest,
         )  # fmt: skip
         known = loop.head(run.monitor)
+    else:
+        measured = measured.model_copy(update={"version": known.version, "detector_digest": known.digest})
     log_evaluation(handle, measured)
     monitor = loop.monitor(run.monitor)
     tested = BenchmarkRows(loop, monitor).rows("test")

@@ -11,7 +11,8 @@ from domain.digests import digest_json
 from domain.errors import BudgetExceeded, DataError, LedgerError
 from domain.monitor import Monitor
 from flows.context import flow_run_id, flow_run_url, now, opened
-from flows.publishing import log_evaluation, markdown, publish_gate, run_tags
+from flows.jobs.window import hardening_key
+from flows.publishing import flow_run_tag, log_evaluation, markdown, publish_gate, run_tags
 from flows.steps.challengers import Contender, Recent, contenders_of, gather_recent, train_challenger
 from flows.steps.challengers import compare as compare_contenders
 from flows.steps.state import Challenger, Run
@@ -22,7 +23,7 @@ from registry import leases
 from registry.freezing import require_unfrozen
 from registry.gate import judge
 from registry.heads import Head
-from registry.queues import put_step
+from registry.queues import mark_trigger, pending_triggers, put_step
 from registry.reports import decisions, put_gate_attempt
 from registry.reports import put_report as record_report
 from registry.versions import record_version
@@ -54,7 +55,10 @@ class _Work:
 
 
 def _work(state: Challenger) -> _Work:
+    """Return the collaborators; every task renews the lease first, so that one who lost it writes nothing more."""
     loop = opened()
+    held = leases.Lease(state.run.monitor, LEASE, state.run.flow_run_id or "local", state.lease_token, now())
+    leases.renew(loop.ledger, held, LEASE_SECONDS)
     monitor = loop.monitor(state.run.monitor)
     current = loop.head(monitor.name)
     if current.version != state.champion_version:
@@ -89,9 +93,13 @@ def open_hardening(monitor: str, window_start: str, as_of: str, seed: int, reaso
     if decision is None:
         wanted = f" that starts at {window_start}" if window_start else ""
         raise DataError(f"monitor {monitor!r} has no judged window{wanted}; run its `reevaluate` deployment first")
-    _check_budget(loop, found, decision)
+    if decision.remedy is not Remedy.RETHRESHOLD:
+        _check_budget(loop, found, decision)
     current = loop.head(monitor)
     start = decision.window_start.isoformat()
+    for trigger in pending_triggers(loop.ledger, monitor):
+        if trigger.idempotency_key == hardening_key(decision):
+            mark_trigger(loop.ledger, trigger.id, state="DISPATCHED", flow_run_id=flow_run_id())
     lease = leases.acquire(loop.ledger, monitor, LEASE, flow_run_id() or "local", LEASE_SECONDS)
     handle = loop.tracker.open(
         monitor, f"harden-{decision.window_start:%Y-%m-%d-%H%M}", "harden",
@@ -168,7 +176,7 @@ def compare(state: Challenger) -> Challenger:
     evidence = compare_contenders(work.loop, work.monitor, contenders, work.recent(), work.decision, state.run.seed)
     handle = work.loop.tracker.attach(state.run.monitor, state.run.mlflow_run_id)
     for role, report in (("champion", evidence.champion), ("challenger", evidence.challenger)):
-        with handle.child(f"{role} v{report.version}", "evaluation", {"revet.role": role}) as nested:
+        with handle.child(f"{role} v{report.version}", "evaluation", {**flow_run_tag(), "revet.role": role}) as nested:
             log_evaluation(nested, report)
     handle.metrics({f"difference/{pair.name}": pair.difference for pair in evidence.against_champion})
     handle.metrics({f"difference/{pair.name}_low": pair.low for pair in evidence.against_champion})
@@ -182,6 +190,9 @@ def gate(state: Challenger) -> Challenger:
     work = _work(state)
     evidence = get_report(work.loop.content, state.evidence, GateEvidence)
     decision: GateDecision = judge(evidence, work.monitor.gate, budget=work.monitor.false_positive_budget)
+    if decision.passed:  # before the attempt: whoever may be promoted must have a baseline to be judged against
+        baseline = _own_baseline(work, state)
+        record_report(work.loop.ledger, state.run.monitor, baseline, kind=BASELINE, version=state.version)
     put_gate_attempt(work.loop.ledger, decision, alpha_spent=work.monitor.gate.alpha)
     record_report(work.loop.ledger, state.run.monitor, evidence, kind="gate", version=state.version)
     record_report(work.loop.ledger, state.run.monitor, evidence.challenger, kind="challenger", version=state.version)
@@ -192,10 +203,6 @@ def gate(state: Challenger) -> Challenger:
         state.run.monitor, state.version,
         {"revet.gate": "passed" if decision.passed else "not passed", "revet.evidence": decision.evidence_digest},
     )  # fmt: skip
-    if decision.passed:
-        record_report(
-            work.loop.ledger, state.run.monitor, _own_baseline(work, state), kind=BASELINE, version=state.version
-        )
     needs_person = work.monitor.gate.approval == "required"
     return state.model_copy(update={"passed": decision.passed and not needs_person, "reasons": decision.reasons})
 

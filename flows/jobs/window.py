@@ -9,7 +9,7 @@ from typing import Any
 
 from domain.decisions import Decision
 from domain.digests import digest_json
-from domain.errors import RevetError
+from domain.errors import LedgerError, RevetError
 from domain.reports import DriftReport, EvaluationReport, ProductionReport, RobustnessReport
 from evaluation.drift import DriftResult
 from flows.context import flow_run_id, flow_run_url, now, opened
@@ -53,9 +53,11 @@ def pull(monitor: str, as_of: str, window_start: str, *, seed: int, reason: str,
     """Pull what is new (not in a dry run), find the window that is due and open its MLflow run."""
     loop = opened()
     found, moment = loop.monitor(monitor), parse_moment(as_of, now())
-    loop.head(monitor)
+    current = loop.head(monitor)
     pulled = 0
     if not dry_run:
+        for left in loop.tracker.running(monitor, flow_run_id()) if flow_run_id() else ():
+            loop.tracker.end(left, "FAILED")  # an earlier try of this task opened it
         done = pull_samples(loop, found, moment, flow_run_id() or "local")
         for rule, rows in done.reasons.items():
             _LOG.warning("contract of %s broken: %s (%d rows)", monitor, rule, rows)
@@ -72,7 +74,7 @@ def pull(monitor: str, as_of: str, window_start: str, *, seed: int, reason: str,
         run = _record(loop, run, ref)
     return WindowRun(
         run=run, due=True, as_of=moment, start=ref.start, end=ref.end, revision=ref.revision, rows=ref.rows,
-        quarantined=ref.quarantined, pulled=pulled,
+        quarantined=ref.quarantined, pulled=pulled, version=current.version, epoch=current.epoch,
     )  # fmt: skip
 
 
@@ -90,6 +92,11 @@ def _record(loop: Loop, run: Run, ref: WindowRef) -> Run:
 
 def _window(loop: Loop, state: WindowRun) -> Window:
     monitor, current = loop.monitor(state.run.monitor), loop.head(state.run.monitor)
+    if (current.version, current.epoch) != (state.version, state.epoch):
+        raise LedgerError(
+            f"version {current.version} became champion of {monitor.name!r} while version {state.version} was judged; "
+            "run the re-evaluation again"
+        )
     assert state.start is not None and state.end is not None  # noqa: PT018, S101 - due windows have both
     if state.rows + state.quarantined:
         ref = find_window(loop.ledger, monitor.name, state.start, state.revision)
@@ -182,6 +189,8 @@ def decide(state: WindowRun, found: Measurements) -> Judged:
             version=found.version,
         )  # fmt: skip
         put_decision(loop.ledger, decision, revision=state.revision, flow_run_id=state.run.flow_run_id)
+        if decision.action:
+            _ask_for_hardening(loop, decision, state)
     publish_decision(run, decision, _links(loop, run))
     if run is not None:
         put_step(
@@ -191,6 +200,22 @@ def decide(state: WindowRun, found: Measurements) -> Judged:
         loop.tracker.end(run.run_id, "FINISHED")
         _announce_backlog(loop, window, state)
     return _judged(decision, digest, state)
+
+
+def _ask_for_hardening(loop: Loop, decision: Decision, state: WindowRun) -> None:
+    """Write down that the decision asks for a hardening, so that a crash before it starts does not lose it."""
+    write_trigger(
+        loop.ledger, decision.monitor, kind="harden", idempotency_key=hardening_key(decision),
+        payload={
+            "monitor": decision.monitor, "window_start": decision.window_start.isoformat(),
+            "as_of": state.as_of.isoformat(), "seed": state.run.seed, "reason": decision.kind.value,
+        },
+    )  # fmt: skip
+
+
+def hardening_key(decision: Decision) -> str:
+    """Return the idempotency key of the hardening that `decision` asks for."""
+    return f"harden:{decision.digest}"
 
 
 def unless_frozen(loop: Loop, decision: Decision) -> Decision:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
@@ -33,7 +32,11 @@ class Run(State):
 
 
 class WindowRun(State):
-    """The window that a re-evaluation judges; `due` is False when there is none."""
+    """The window that a re-evaluation judges; `due` is False when there is none.
+
+    Attributes:
+        version, epoch: of the champion that is judged; if another reigns before the end, the run is refused.
+    """
 
     run: Run
     due: bool
@@ -44,6 +47,8 @@ class WindowRun(State):
     rows: int = 0
     quarantined: int = 0
     pulled: int = 0
+    version: int = 0
+    epoch: int = 0
 
 
 class Measurements(State):
@@ -51,12 +56,10 @@ class Measurements(State):
 
     version: int
     drift: str = ""
-    drift_html: str = ""
     production: str = ""
     benchmark: str = ""
     window_robustness: str = ""
     labelled: str = ""
-    diagnosis: dict[str, Any] | None = None
 
 
 class Judged(State):

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pandas as pd
 
-from domain.decisions import Decision, Outcome, Verdict
+from domain.decisions import Decision, Verdict
 from domain.errors import ConfigError, DataError
 from domain.monitor import Monitor
 from domain.reports import EvaluationReport, ProductionReport, RobustnessReport
@@ -72,10 +72,14 @@ def due_window(loop: Loop, monitor: Monitor, as_of: datetime, wanted: str) -> Wi
     if wanted.strip():
         return find_window(loop.ledger, monitor.name, parse_moment(wanted, as_of))
     complete = as_of - timedelta(hours=policy.label_horizon_hours)
-    starts = {record.decision.window_start for record in decisions(loop.ledger, monitor.name, limit=MANY)}
+    starts: dict[datetime, int] = {}
+    for record in decisions(loop.ledger, monitor.name, limit=MANY):
+        start = record.decision.window_start
+        starts[start] = max(record.revision, starts.get(start, 0))
     known = list_windows(loop.ledger, monitor.name, until=complete)
     for ref in known:
-        if ref.start not in starts:
+        # A revision that late rows made is judged again; it replaces the verdict on the window and is no further one.
+        if ref.revision > starts.get(ref.start, -1):
             return ref
     length = timedelta(hours=policy.window_hours)
     newest = window_start(complete, policy.window_hours) - length
@@ -197,6 +201,7 @@ def judge(
         DecisionInputs(
             monitor=monitor.name, version=window.head.version, window_start=window.ref.start,
             window_end=window.ref.end, budget=monitor.false_positive_budget, production=labelled.report,
+            window_rows=window.ref.rows,
             baseline_clean=baseline.clean, baseline_production=trusted,
             robustness=now, baseline_robustness=before,
             drift=drift.report, diagnosis=diagnose(missed, train, space, monitor.threat.level),
@@ -250,8 +255,3 @@ def hardenings(window: Window) -> int:
     since = window.ref.end - timedelta(days=30)
     known = decisions(window.loop.ledger, window.monitor.name, before=window.ref.start)
     return sum(one.decision.action and one.decision.window_start > since for one in known)
-
-
-def failed_names(decision: Decision) -> tuple[str, ...]:
-    """Return the names of the criteria that failed."""
-    return tuple(one.name for one in decision.criteria if one.outcome is Outcome.FAIL)
