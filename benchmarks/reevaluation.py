@@ -45,26 +45,25 @@ class Clock:
         return done
 
 
-def fill(loop: Any, sizes: list[int]) -> None:
-    """Write one day of ordinary traffic for each of `sizes` into the sample store, scored and labelled."""
+def fill(loop: Any, day: int, size: int) -> None:
+    """Write one day of ordinary traffic into the sample store, scored and labelled."""
     from samples.replay import LabelPolicy, replay
     from samples.simulator.traffic import TrafficSimulator
 
     monitor = loop.monitor(MONITOR)
     current, champion = loop.champion(MONITOR)
-    simulator, store = TrafficSimulator(SEED), loop.labels(monitor).create()
+    simulator = TrafficSimulator(SEED)
 
     def score(rows: Any) -> dict[str, Any]:
         scores = champion.score(rows)
         return {"score": scores.score, "verdict": scores.verdict.astype(int)}
 
-    for day, size in enumerate(sizes):
-        frame = simulator.day(day + 30, volume=size, prevalence=0.05, families=simulator.families(0), start=START)
-        replay(
-            frame, features=loop.space(monitor).names, start=START + timedelta(days=day), hours=24, score=score,
-            model_version=current.version, model_digest=current.digest, store=store, seed=SEED + day,
-            labels=LabelPolicy(audit_share=0.1), prefix=f"d{day}",
-        )  # fmt: skip
+    frame = simulator.day(day + 30, volume=size, prevalence=0.05, families=simulator.families(0), start=START)
+    replay(
+        frame, features=loop.space(monitor).names, start=START + timedelta(days=day), hours=24, score=score,
+        model_version=current.version, model_digest=current.digest, store=loop.labels(monitor).create(),
+        seed=SEED + day, labels=LabelPolicy(audit_share=0.1), prefix=f"d{day}",
+    )  # fmt: skip
 
 
 def with_everything(day: int) -> tuple[Clock, Any]:
@@ -99,7 +98,7 @@ class Bare:
         self.rows, self.train, self.reference = data.measured_on(), data.rows("train"), data.frame("reference")
         self.contract = build_contract(self.space)
         self.baseline = latest_report(self.loop.ledger, MONITOR, EvaluationReport, kind=BASELINE, version=1)
-        self.store = self.loop.labels(self.monitor)
+        self.store = self.loop.labels(self.monitor).create()
 
     def __call__(self, day: int) -> tuple[Clock, Any]:
         """Return times and verdict."""
@@ -185,9 +184,9 @@ def run(rows: int, repeats: int, home: Path) -> dict[str, Any]:
     ask("bootstrap", {"monitor": MONITOR, "seed": SEED}, "bootstrap")
     loop = open_loop()
     sizes = [SMALL, SMALL] + [rows] * repeats
-    fill(loop, sizes)
     bare, results = Bare(loop), []
     for day, size in enumerate(sizes):
+        fill(loop, day, size)  # only now: a pull takes everything that has arrived
         full, verdict = with_everything(day)
         plain, again = bare(day)
         if verdict != again:

@@ -12,14 +12,16 @@ import pandas as pd
 
 from domain.errors import ConfigError
 from samples.replay import LabelPolicy
-from samples.simulator.traffic import TrafficSimulator
+from samples.simulator.traffic import SimulatorConfig, TrafficSimulator
 
 Scenario = Literal["standard", "null", "label-outage", "poison", "benign-drift"]
 SCENARIOS: tuple[Scenario, ...] = ("standard", "null", "label-outage", "poison", "benign-drift")
 START = datetime(2026, 3, 2, tzinfo=UTC)
 FIRST_DAY = 30  # far from the days that the simulator's benchmark is made of
-LABELS = LabelPolicy(audit_share=0.3)
+LABELS = LabelPolicy(audit_share=0.5)
 NO_LABELS = LabelPolicy(alert_share=0.0, audit_share=0.0)
+PREVALENCE = 0.12
+INFECTED_SHARE = 0.15  # decisions count hosts, not rows: a campaign from a handful of hosts proves nothing in a day
 POISONED_SHARE = 0.6
 DRIFT = 0.35
 
@@ -99,9 +101,14 @@ def plan_days(data: str, scenario: str, *, seed: int, replayed: pd.DataFrame, vo
 
 
 def _simulated(plan: _Plan, number: int, seed: int, volume: int) -> Day:
-    made = TrafficSimulator(seed)
+    made = TrafficSimulator(seed, SimulatorConfig(infected_share=INFECTED_SHARE))
     frame = made.day(
-        FIRST_DAY + number, volume=volume, prevalence=0.08, drift=plan.drift, families=made.families(0), start=START
+        FIRST_DAY + number,
+        volume=volume,
+        prevalence=PREVALENCE,
+        drift=plan.drift,
+        families=made.families(0),
+        start=START,
     )
     return Day(plan.title, START + timedelta(days=number), frame, plan.campaign, plan.labels, plan.poison)
 

@@ -25,7 +25,8 @@ from samples.simulator.campaign import evade
 OBJECT = "object"
 HOURS = 24.0
 MOST_VICTIMS = 800  # rows a day that a suite attacks: its searches cost seconds for each hundred
-CAMPAIGN_FACTOR = 1.5  # the simulated attacker spends more than the threat model expects
+CAMPAIGN_FACTOR = 1.25  # the simulated attacker spends more than the threat model expects
+CAMPAIGN_SHARE = 0.8  # of the simulated malicious traffic
 
 
 @dataclass(frozen=True)
@@ -77,11 +78,11 @@ class World:
         if self._target is None:
             self._target = self.loop.champion(self.monitor.name)
         head, detector = self._target
-        attack = self._knobs(detector) if self.monitor.name == "simulator" else self._suite(detector)
-        victims = int(day.frame["label"].sum())
-        share = 1.0 if self.monitor.name == "simulator" else min(1.0, MOST_VICTIMS / max(victims, 1))
-        end = day.start + timedelta(hours=HOURS)
-        return Campaign(champion=head.version, attack=attack, start=day.start, end=end, share=share)
+        simulated = self.monitor.name == "simulator"
+        return Campaign(
+            champion=head.version, attack=self._knobs(detector) if simulated else self._suite(detector),
+            start=day.start, end=day.start + timedelta(hours=HOURS), share=CAMPAIGN_SHARE if simulated else 1.0,
+        )  # fmt: skip
 
     def _knobs(self, detector: Detector) -> Callable[[pd.DataFrame], pd.DataFrame]:
         """Return the attacker of the simulator: he sends the same flows with other knobs."""
