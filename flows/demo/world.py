@@ -79,10 +79,11 @@ class World:
             self._target = self.loop.champion(self.monitor.name)
         head, detector = self._target
         simulated = self.monitor.name == "simulator"
-        return Campaign(
-            champion=head.version, attack=self._knobs(detector) if simulated else self._suite(detector),
-            start=day.start, end=day.start + timedelta(hours=HOURS), share=CAMPAIGN_SHARE if simulated else 1.0,
-        )  # fmt: skip
+        attack = self._knobs(detector) if simulated else self._suite(detector)
+        victims = int(day.frame["label"].sum())
+        share = CAMPAIGN_SHARE if simulated else min(1.0, MOST_VICTIMS / max(victims, 1))
+        end = day.start + timedelta(hours=HOURS)
+        return Campaign(champion=head.version, attack=attack, start=day.start, end=end, share=share)
 
     def _knobs(self, detector: Detector) -> Callable[[pd.DataFrame], pd.DataFrame]:
         """Return the attacker of the simulator: he sends the same flows with other knobs."""
