@@ -59,8 +59,14 @@ def history(ledger: Ledger, monitor: str) -> list[Promotion]:
     return [Promotion(**row._mapping) for row in rows]  # noqa: SLF001 - SQLAlchemy's public name
 
 
+def made_by(ledger: Ledger, monitor: str, key: str) -> Promotion | None:
+    """Return the promotion that `key` made, if there is one."""
+    with ledger.read() as connection:
+        return promotion_by_key(connection, monitor, key)
+
+
 def decide(ledger: Ledger, wanted: dict[str, Any], expected_epoch: int) -> Promotion:
-    """Move the head in one transaction and return the promotion, or the one that has this key already.
+    """Move the head in one transaction and return the promotion; the one that has this key, if it still is the head.
 
     Raises:
         PromotionConflict, ArtifactMissing, ArtifactTampered, Frozen: as `promote`.
@@ -69,16 +75,15 @@ def decide(ledger: Ledger, wanted: dict[str, Any], expected_epoch: int) -> Promo
     try:
         with ledger.begin() as connection:
             if found := promotion_by_key(connection, monitor, key):
-                return _same(found, wanted)
+                return _same(connection, found, wanted)
             failpoint("promotion.before_decide")
             made = _decide(connection, wanted, expected_epoch, ledger.clock())
             failpoint("promotion.before_commit")
     except IntegrityError as error:
         with ledger.read() as connection:
-            found = promotion_by_key(connection, monitor, key)
-        if found is None:
-            raise PromotionConflict(_conflict_text(monitor, expected_epoch, None)) from error
-        return _same(found, wanted)
+            if found := promotion_by_key(connection, monitor, key):
+                return _same(connection, found, wanted)
+        raise PromotionConflict(_conflict_text(monitor, expected_epoch, None)) from error
     return made
 
 
@@ -187,11 +192,18 @@ def _check_version(connection: Connection, monitor: str, version: int, digest: s
         raise ArtifactTampered(f"version {version} of {monitor!r} is quarantined after a rollback; train a new one")
 
 
-def _same(found: Promotion, wanted: dict[str, Any]) -> Promotion:
+def _same(connection: Connection, found: Promotion, wanted: dict[str, Any]) -> Promotion:
     if (found.to_version, found.to_digest) != (wanted["to_version"], wanted["to_digest"]):
         raise PromotionConflict(
             f"promotion key {found.key!r} of {found.monitor!r} made version {found.to_version} the champion, "
             f"not {wanted['to_version']}; use a new key"
+        )
+    now = head_in(connection, found.monitor)
+    if now is None or now.epoch != found.epoch:
+        raise PromotionConflict(
+            f"version {found.to_version} of {found.monitor!r} was promoted on this evidence at epoch {found.epoch} "
+            f"already, but the head is version {now.version if now else '(none)'} at epoch {now.epoch if now else 0} "
+            "now; a promotion is not repeated after the head moved on: train a new challenger and let the gate judge it"
         )
     return found
 

@@ -9,7 +9,7 @@ from typing import Any, Literal, Protocol
 from sqlalchemy import select, update
 
 from domain.decisions import PromotionKind
-from domain.errors import LedgerError, PromotionConflict, ServiceUnavailable
+from domain.errors import ArtifactError, Frozen, LedgerError, PromotionConflict, ServiceUnavailable
 from registry import audit
 from registry.failpoints import failpoint
 from registry.heads import (
@@ -23,7 +23,7 @@ from registry.heads import (
     rollback_target,
 )
 from registry.ledger.engine import Ledger
-from registry.ledger.tables import model_version
+from registry.ledger.tables import gate_attempt, model_version
 from registry.ledger.tables import promotion as promotion_table
 
 __all__ = [
@@ -89,7 +89,7 @@ def promote(
     If MLflow does not answer, the promotion stands and stays DECIDED until `reconcile` lets the alias show it.
 
     Raises:
-        PromotionConflict: the head moved, or `key` was used for another version.
+        PromotionConflict: the head moved, also since `key` moved it, or `key` was used for another version.
         ArtifactMissing: the ledger knows no such version.
         ArtifactTampered: the ledger has another digest for it, or the version is quarantined.
         Frozen: a freeze is on and no person approved.
@@ -200,7 +200,8 @@ def reconcile(
     """Return what was done so that the alias shows the head.
 
     A decided promotion that the alias does not show yet is projected. An alias that somebody moved by hand is set
-    back (`revert`), or becomes the head as an `external` promotion (`adopt`) if the ledger knows that version.
+    back (`revert`), or becomes the head as an `external` promotion (`adopt`) if the ledger knows that version, it
+    passed the gate or was champion before, it is not quarantined, and no freeze is on; else it is set back too.
 
     Raises:
         LedgerError, ServiceUnavailable: as `project`.
@@ -220,44 +221,57 @@ def reconcile(
         return Reconciliation(monitor, "projected", projected, shown, "a decided promotion was not shown yet")
     if shown == now.version:
         return Reconciliation(monitor, "none", now, shown, "the alias shows the head")
-    if policy == "adopt" and shown is not None and (adopted := _adopt(ledger, models, monitor, now, shown)):
-        return Reconciliation(monitor, "adopted", adopted, shown, f"version {shown} was set by hand and adopted")
+    why_not = ""
+    if policy == "adopt" and shown is not None:
+        adopted = _adopt(ledger, models, monitor, now, shown)
+        if isinstance(adopted, Head):
+            return Reconciliation(monitor, "adopted", adopted, shown, f"version {shown} was set by hand and adopted")
+        why_not = f", not adopted: {adopted}"
     reverted = project(ledger, models, monitor)
-    reason = f"the alias showed version {shown}, the head is version {now.version}; it was set back"
+    reason = f"the alias showed version {shown}, the head is version {reverted.version}; it was set back{why_not}"
     with ledger.begin() as connection:
         audit.append(
             connection,
             monitor=monitor,
             actor="revet",
             action="alias.reverted",
-            payload={"shown": shown, "head": now.version, "epoch": now.epoch},
+            payload={"shown": shown, "head": reverted.version, "epoch": reverted.epoch, "reason": reason},
             at=ledger.clock(),
         )
     return Reconciliation(monitor, "reverted", reverted, shown, reason)
 
 
-def _adopt(ledger: Ledger, models: AliasRegistry, monitor: str, now: Head, shown: int) -> Head | None:
+def _adopt(ledger: Ledger, models: AliasRegistry, monitor: str, now: Head, shown: int) -> Head | str:
+    """Return the new head after `shown` was promoted as it stands, or why it may not be."""
     with ledger.read() as connection:
         known = connection.execute(
             select(model_version.c.digest, model_version.c.quarantined).where(
                 model_version.c.monitor == monitor, model_version.c.version == shown
             )
         ).one_or_none()
-    if known is None or known.quarantined:
-        return None
-    try:
+        judged = connection.execute(
+            select(gate_attempt.c.passed, gate_attempt.c.evidence_digest)
+            .where(gate_attempt.c.monitor == monitor, gate_attempt.c.challenger_version == shown)
+            .order_by(gate_attempt.c.id.desc())
+        ).first()
+        reigned = connection.execute(
+            select(promotion_table.c.key).where(
+                promotion_table.c.monitor == monitor, promotion_table.c.to_version == shown
+            )
+        ).first()
+    if known is None:
+        return f"the ledger knows no version {shown}"
+    if known.quarantined:
+        return f"version {shown} is quarantined after a rollback"
+    passed = judged is not None and judged.passed
+    if not passed and reigned is None:
+        return f"version {shown} neither passed the gate nor was champion before"
+    evidence = str(judged.evidence_digest) if judged is not None and passed else ""
+    try:  # without an approver, so that a freeze stops it: nobody knows who moved the alias
         promote(
-            ledger,
-            models,
-            monitor=monitor,
-            version=shown,
-            digest=known.digest,
-            expected_epoch=now.epoch,
-            kind="external",
-            key=f"external:{now.epoch}:{shown}",
-            evidence_digest="",
-            approver="mlflow",
-        )
-    except PromotionConflict:
-        return None
-    return head(ledger, monitor)
+            ledger, models, monitor=monitor, version=shown, digest=known.digest, expected_epoch=now.epoch,
+            kind="external", key=f"external:{now.epoch}:{shown}", evidence_digest=evidence,
+        )  # fmt: skip
+    except (PromotionConflict, Frozen, ArtifactError) as error:
+        return str(error)
+    return head(ledger, monitor) or f"{monitor!r} has no head"

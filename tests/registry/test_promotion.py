@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy import select, update
 
+from domain.decisions import GateDecision
 from domain.errors import ArtifactMissing, ArtifactTampered, Frozen, LedgerError, PromotionConflict
 from registry import audit
 from registry.freezing import freeze, unfreeze
@@ -15,6 +16,7 @@ from registry.ledger import Ledger
 from registry.ledger.tables import audit as audit_table
 from registry.ledger.tables import model_version, outbox
 from registry.promotion import Head, head, history, promote, reconcile, rollback
+from registry.reports import put_gate_attempt
 from registry.versions import record_version
 from tests.registry.conftest import ListedAliases
 
@@ -129,8 +131,63 @@ def test_a_promotion_stands_while_mlflow_is_down_and_reconcile_shows_it_later(le
     assert reconcile(ledger, aliases, "m").action == "none"
 
 
+def judge(ledger, version, *, passed, evidence=EVIDENCE):
+    decision = GateDecision(
+        monitor="m", champion_version=1, challenger_version=version, passed=passed, criteria=(), reasons=(),
+        evidence_digest=evidence,
+    )  # fmt: skip
+    put_gate_attempt(ledger, decision, alpha_spent=0.0)
+
+
+def test_a_retry_is_a_success_and_a_repetition_after_the_head_moved_on_a_conflict(ledger, aliases):
+    know(ledger, 1, 2)
+    move(ledger, aliases, 1, 0)
+    first = move(ledger, aliases, 2, 1, key="k")
+    assert move(ledger, aliases, 2, 1, key="k") == first
+    rollback(ledger, aliases, monitor="m", expected_epoch=2, key="r", approver="ann")
+    with pytest.raises(PromotionConflict, match="at epoch 2 already, but the head is version 1 at epoch 3"):
+        move(ledger, aliases, 2, 1, key="k")
+    assert (head(ledger, "m"), aliases.champion_alias("m")) == (Head(1, 3, digest(1)), 1)
+
+
+def test_a_hand_moved_alias_of_a_version_that_never_passed_the_gate_is_set_back(ledger, aliases):
+    know(ledger, 1, 2)
+    move(ledger, aliases, 1, 0)
+    for _ in range(2):
+        aliases.set_alias("m", "champion", 2)
+        done = reconcile(ledger, aliases, "m", "adopt")
+        assert (done.action, done.head) == ("reverted", Head(1, 1, digest(1)))
+        assert "neither passed the gate nor was champion" in done.reason
+        judge(ledger, 2, passed=False)
+
+
+def test_a_freeze_stops_that_a_hand_moved_alias_is_adopted(ledger, aliases):
+    know(ledger, 1, 2)
+    move(ledger, aliases, 1, 0)
+    judge(ledger, 2, passed=True)
+    freeze(ledger, reason="incident", by="ann")
+    aliases.set_alias("m", "champion", 2)
+    done = reconcile(ledger, aliases, "m", "adopt")
+    assert (done.action, aliases.champion_alias("m")) == ("reverted", 1)
+    assert "frozen by 'ann'" in done.reason
+
+
+def test_an_earlier_champion_is_adopted_unless_it_is_quarantined(ledger, aliases):
+    know(ledger, 1, 2)
+    move(ledger, aliases, 1, 0)
+    move(ledger, aliases, 2, 1)
+    aliases.set_alias("m", "champion", 1)
+    assert reconcile(ledger, aliases, "m", "adopt").head == Head(1, 3, digest(1))
+    rollback(ledger, aliases, monitor="m", expected_epoch=3, key="r", approver="ann")
+    aliases.set_alias("m", "champion", 1)
+    done = reconcile(ledger, aliases, "m", "adopt")
+    assert (done.action, done.head) == ("reverted", Head(2, 4, digest(2)))
+    assert "quarantined" in done.reason
+
+
 def test_a_hand_moved_alias_is_set_back_or_adopted_by_policy(ledger, aliases):
     know(ledger, 1, 2)
+    judge(ledger, 2, passed=True)
     move(ledger, aliases, 1, 0)
     aliases.set_alias("m", "champion", 2)
     assert reconcile(ledger, aliases, "m").action == "reverted"
