@@ -84,13 +84,12 @@ class ModelRegistry:
             model_id = self._upload(monitor, name, wrapped, run_id=run_id, tags={**(tags or {}), KEY_TAG: key})
             if metrics:
                 self._log_metrics(model_id, run_id, metrics)
-            key_tags = {KEY_TAG: key, KEY_DIGEST_TAG: digest_bytes(key.encode())}
-            all_tags = {**(tags or {}), **key_tags, DIGEST_TAG: digest}
+            all_tags = {**(tags or {}), KEY_TAG: key, KEY_DIGEST_TAG: digest_bytes(key.encode()), DIGEST_TAG: digest}
             self._create_version(name, model_id, run_id, all_tags, description)
             made = self._by_key(name, key, digest)  # the lowest version of this key, should two have raced
-        if made is None:
-            raise ServiceUnavailable(f"MLflow lost the version of {name!r} with key {key!r} right after it was made")
-        return made
+        if made:
+            return made
+        raise ServiceUnavailable(f"MLflow lost the version of {name!r} with key {key!r} right after it was made")
 
     def fetch(self, monitor: str, version: int, expected_digest: str) -> dict[str, bytes]:
         """Return the detector's files of a version, verified against `expected_digest` before anything is parsed.
@@ -182,9 +181,8 @@ class ModelRegistry:
                 yield
             except MlflowException as error:
                 if is_missing(error):
-                    raise ArtifactMissing(
-                        f"MLflow has no version {version} of {model_name(monitor)!r}; restore MLflow's database"
-                    ) from error
+                    text = f"MLflow has no version {version} of {model_name(monitor)!r}; restore MLflow's database"
+                    raise ArtifactMissing(text) from error
                 raise
 
     def _by_key(self, name: str, key: str, expected: str) -> RegisteredVersion | None:
@@ -195,8 +193,8 @@ class ModelRegistry:
         first = min(found, key=lambda version: int(version.version))
         if (tag := first.tags.get(DIGEST_TAG)) != expected:
             raise ArtifactTampered(
-                f"version {first.version} of {name!r} with key {key!r} has digest {tag} in MLflow, but its files have "
-                f"{expected}: somebody changed it, or it was made of other files; delete it there and run again"
+                f"version {first.version} of {name!r} (key {key!r}) has digest {tag} in MLflow, the files to register "
+                f"have {expected}; find out who changed it, delete that version in MLflow and run again"
             )
         for other in found:
             if other.version != first.version and other.tags.get("revet.status") != "duplicate":
@@ -251,13 +249,9 @@ class ModelRegistry:
         for attempt in range(_ATTEMPTS):
             try:
                 self.client.create_model_version(
-                    name,
-                    source=f"models:/{model_id}",
-                    run_id=run_id or None,
-                    tags=dict(tags),
+                    name, source=f"models:/{model_id}", run_id=run_id or None, tags=dict(tags), model_id=model_id,
                     description=description or None,
-                    model_id=model_id,
-                )
+                )  # fmt: skip
             except MlflowException as error:
                 if error.error_code not in {"RESOURCE_CONFLICT", "RESOURCE_ALREADY_EXISTS"} or attempt == _ATTEMPTS - 1:
                     raise
@@ -281,9 +275,8 @@ class ModelRegistry:
         try:
             path = Path(download_artifacts(location, dst_path=str(target), tracking_uri=self.tracking_uri))
         except (OSError, MlflowException) as error:
-            raise ArtifactMissing(
-                f"the files of {model_name(monitor)!r} version {version} cannot be read: {error}"
-            ) from error
+            text = f"the files of {model_name(monitor)!r} version {version} cannot be read: {error}"
+            raise ArtifactMissing(text) from error
         _flatten(path, target)
 
 

@@ -15,7 +15,7 @@ from domain.errors import ArtifactMissing, ArtifactRefused, ArtifactTampered, Se
 from domain.names import model_name
 from evaluation.detectors.detector import Detector
 from registry.artifacts import artifact_digest, as_mlflow_model
-from registry.models import KEY_DIGEST_TAG, ModelRegistry, RegisteredVersion
+from registry.models import DIGEST_TAG, KEY_DIGEST_TAG, ModelRegistry, RegisteredVersion
 from tests.registry.conftest import MLFLOW_WARNINGS
 from tests.registry.test_artifacts import Bomb
 
@@ -77,6 +77,16 @@ def test_of_two_versions_with_one_key_the_lowest_counts_and_the_other_is_marked(
     )
     assert models.register("m", detector_files, key="k") == first
     assert models.client.get_model_version(model_name("m"), "2").tags["revet.status"] == "duplicate"
+
+
+def test_a_digest_that_somebody_changed_in_mlflow_never_reaches_the_ledger(models, detector_files):
+    models.register("m", detector_files, key="k")
+    models.set_tags("m", 1, {DIGEST_TAG: "0" * 64})
+    with pytest.raises(ArtifactTampered, match="has digest 0000"):
+        models.register("m", detector_files, key="k")
+    models.client.delete_model_version_tag(model_name("m"), "1", DIGEST_TAG)
+    with pytest.raises(ArtifactTampered, match="has digest None"):
+        models.register("m", detector_files, key="k")
 
 
 @pytest.mark.parametrize("name", ["weights.safetensors", "detector.json", "model_code.py", "MLmodel"])
