@@ -34,7 +34,8 @@ def promote(
     Args:
         monitor: Name of the monitor, as in its file.
         version: Version to promote; 0 takes the last challenger that passed the gate.
-        expected_epoch: Epoch that the evidence was made against; -1 takes the one recorded with the gate's decision.
+        expected_epoch: Epoch that the head must be at; -1 takes the present one, provided that the champion which the
+            gate compared with still reigns or this very promotion was made already.
         approver: Who approved it, where the policy asks for approval.
     """
     return move_forward(monitor, version, expected_epoch, approver)

@@ -28,4 +28,5 @@ def reconcile(policy: Literal["revert", "adopt"] = "revert") -> dict[str, Any]:
     Args:
         policy: What to do with an alias that somebody moved by hand: put it back, or adopt it as a promotion.
     """
-    return {"aliases": show_heads(policy), "started": dispatch()}
+    started = dispatch()  # first, for it needs no MLflow: what is waiting starts even if no alias can be read
+    return {"aliases": show_heads(policy), "started": started}
