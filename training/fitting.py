@@ -32,7 +32,7 @@ from training.data import (
     require_both_classes,
 )
 from training.loop import Loop, run
-from training.selection import Judge, logits
+from training.selection import Judge, Reference, logits
 
 __all__ = ["EpochRecord", "Extras", "TrainingData", "TrainingResult", "train_detector"]
 
@@ -51,7 +51,7 @@ class Extras:
         row_weights: weight of each training row, `(n,)`.
         calibration_weights: weight of each calibration row, `(n,)`, for the operating point.
         recent: recent held-out rows whose malicious part counts in the selection.
-        reference: clean detection rate on the selection rows below which checkpoints are penalised.
+        reference: clean detection rate, and the rows it holds on, below which checkpoints are penalised.
         epochs: instead of the recipe's.
         checkpoint: file for resuming.
     """
@@ -59,7 +59,7 @@ class Extras:
     row_weights: NDArray[np.float64] | None = None
     calibration_weights: NDArray[np.float64] | None = None
     recent: LabelledRows | None = None
-    reference: float | None = None
+    reference: Reference | None = None
     epochs: int | None = None
     checkpoint: Path | None = None
     metadata: dict[str, Any] = field(default_factory=dict)
@@ -97,8 +97,8 @@ def train_detector(
     judge = Judge(
         space, data.selection, data.calibration, threat=threat, budget=budget, seed=seed, adversarial=adversarial,
         steps=2 * recipe.attack_steps, recent=extras.recent, calibration_weights=extras.calibration_weights,
+        reference=extras.reference,
     )  # fmt: skip
-    judge.reference = extras.reference
     facts = {
         "seed": seed, "rows": len(train), "adversarial": adversarial, "warm_start": champion is not None,
         "recipe": recipe.model_dump(mode="json"), "threat": threat.model_dump(mode="json"), "budget": budget,
@@ -168,6 +168,7 @@ def _key(network: nn.Module, data: TrainingData, extras: Extras, facts: dict[str
     """Return the digest of all that decides the outcome: rows, weights, start and settings."""
     arrays = [extras.row_weights, extras.calibration_weights]
     recent = extras.recent.digest if extras.recent is not None else ""
+    kept = extras.reference
     start = b"".join(tensor.detach().numpy().tobytes() for tensor in network.state_dict().values())
     return digest_json(
         {
@@ -176,6 +177,6 @@ def _key(network: nn.Module, data: TrainingData, extras: Extras, facts: dict[str
             "weights": ["" if array is None else digest_bytes(array.tobytes()) for array in arrays],
             "start": digest_bytes(start),
             "epochs": extras.epochs,
-            "reference": extras.reference,
+            "reference": None if kept is None else [kept.rate, kept.rows.digest],
         }
     )

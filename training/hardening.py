@@ -17,7 +17,7 @@ from training.calibration import operating_point
 from training.data import Progress, TrainingData, TrainingResult
 from training.fitting import Extras, train_detector
 from training.screening import ScreenResult, screen
-from training.selection import Judge
+from training.selection import Judge, Reference
 from training.splits import split_by_cluster
 
 __all__ = ["SuspiciousBatch", "harden", "rethreshold"]
@@ -189,13 +189,15 @@ def _calibration_weights(
     return weights
 
 
-def _reference(champion: Detector, data: TrainingData, *, threat: ThreatSettings, budget: float, seed: int) -> float:
-    """Return the champion's detection rate on the selection rows at the budget: what the challenger should keep."""
+def _reference(
+    champion: Detector, data: TrainingData, *, threat: ThreatSettings, budget: float, seed: int
+) -> Reference:
+    """Return the champion's detection rate on the old selection rows at the budget: what the challenger should keep."""
     judge = Judge(
         champion.space, data.selection, data.calibration,
         threat=threat, budget=budget, seed=seed, steps=1, adversarial=False,
     )  # fmt: skip
-    return judge.judge(champion.network).detection_rate
+    return Reference(judge.judge(champion.network).detection_rate, data.selection)
 
 
 def _named(name: str, progress: Progress | None) -> Progress | None:

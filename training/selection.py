@@ -24,6 +24,14 @@ CLEAN_PENALTY = 5.0
 
 
 @dataclass(frozen=True)
+class Reference:
+    """What a challenger should keep: the champion's detection rate on the malicious ones of `rows`."""
+
+    rate: float
+    rows: LabelledRows
+
+
+@dataclass(frozen=True)
 class Judgement:
     """Rates of one network on the selection rows, each in [0, 1]; None where there is nothing to measure.
 
@@ -55,6 +63,7 @@ class Judge:
         adversarial: bool,
         recent: LabelledRows | None = None,
         calibration_weights: NDArray[np.float64] | None = None,
+        reference: Reference | None = None,
     ) -> None:
         rng = np.random.default_rng([seed, 307])
         self.budget, self.steps, self.seed = budget, steps, seed
@@ -66,7 +75,9 @@ class Judge:
         malicious = selection.malicious
         self.malicious = encode(space, malicious)
         self.recent = None if recent is None or not (recent.y == 1).any() else encode(space, recent.malicious)
-        self.reference: float | None = None
+        self.reference = reference
+        # The same rows for both: recent rows, which the champion may miss all, must not look like a loss.
+        self.held = None if reference is None else encode(space, reference.rows.malicious)
         self.adversary: Adversary | None = None
         self.attacked = torch.empty(0, dtype=torch.long)
         if adversarial:
@@ -84,8 +95,15 @@ class Judge:
             None if self.adversary is None or not attack else self._robust(network, self.adversary, threshold, scores)
         )
         rates = [rate for rate in (detection, robust, recent) if rate is not None]
-        lost = 0.0 if self.reference is None else max(0.0, self.reference - detection - CLEAN_ALLOWANCE)
+        lost = self._lost(network, threshold)
         return Judgement(threshold, detection, robust, recent, float(np.mean(rates)) - CLEAN_PENALTY * lost)
+
+    def _lost(self, network: nn.Module, threshold: float) -> float:
+        """Return the detection rate lost against the reference on its own rows, beyond the allowance."""
+        if self.reference is None or self.held is None or not len(self.held):
+            return 0.0
+        kept = float((logits(network, self.held) >= threshold).mean())
+        return max(0.0, self.reference.rate - kept - CLEAN_ALLOWANCE)
 
     def _robust(self, network: nn.Module, adversary: Adversary, threshold: float, scores: NDArray[np.float64]) -> float:
         generator = torch.Generator().manual_seed(self.seed)
