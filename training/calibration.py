@@ -10,6 +10,9 @@ from evaluation.detectors.detector import Calibration
 
 PLATT_ITERATIONS = 100
 PLATT_RIDGE = 1e-6
+# Distance of a threshold from the row that must not count, relative to 1 + |logit|. The logit of a row differs by a few
+# 1e-7 between batch sizes; equal rows right below a threshold would all become false positives at once.
+CLEARANCE = 1e-5
 
 
 def operating_point(
@@ -18,8 +21,9 @@ def operating_point(
     """Return the smallest threshold whose false-positive rate on these benign rows is at most `budget`.
 
     A row is a false positive where its logit reaches the threshold, so the threshold lies just above the logit of the
-    first row that must not count. It is rounded up to float32, in which networks and attacks compute; with ties and
-    with fewer than `1 / budget` rows the realised rate is below the budget, never above.
+    first row that must not count: by `CLEARANCE`, so that rounding errors put no group of equal rows on the other side.
+    It is rounded up to float32, in which networks and attacks compute; with ties and with fewer than `1 / budget` rows
+    the realised rate is below the budget, never above.
 
     Args:
         benign_logits: `(n,)` finite.
@@ -42,8 +46,9 @@ def operating_point(
         raise ValueError(f"weights must be {logits.shape[0]} positive finite numbers")
     order = np.argsort(-logits, kind="stable")
     over = np.cumsum(mass[order]) > budget * mass.sum() * (1 + 1e-12)
-    first_excluded = logits[order][int(np.argmax(over))]
-    return float(np.nextafter(np.float32(first_excluded), np.float32(np.inf)))
+    first_excluded = float(logits[order][int(np.argmax(over))])
+    clear = first_excluded + CLEARANCE * (1 + abs(first_excluded))
+    return float(np.nextafter(np.float32(clear), np.float32(np.inf)))
 
 
 def platt(logits: NDArray[np.float64], y: NDArray[np.int8]) -> Calibration:
