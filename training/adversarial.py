@@ -178,7 +178,7 @@ def build_adversary(
 ) -> Adversary:
     """Return the adversary that fits the rows: in object space where that is possible."""
     if edits_objects(space, malicious):
-        return PoolAdversary(object_pool(space, malicious, threat.level, seed))
+        return PoolAdversary(object_pool(space, malicious, threat, seed))
     return FeatureAdversary(space, threat, malicious, benign.benign)
 
 

@@ -1,6 +1,7 @@
 """The inner attack where the raw objects exist: URLs are edited and their features extracted again.
 
-What comes out is feasible by construction: somebody could register and send exactly this URL.
+Somebody could register and send each edited URL. Those that leave the attacker's budget, or change what he cannot
+change, are left out all the same: training must meet the attacker that the evaluation measures, no stronger one.
 """
 
 from __future__ import annotations
@@ -12,10 +13,12 @@ import torch
 from torch import Tensor
 
 from domain.features import FeatureSpace, Level
+from domain.monitor import ThreatSettings
+from evaluation.constraints.ball import Ball
+from evaluation.constraints.compiled import CompiledSpace
 from evaluation.rows import LabelledRows
 from evaluation.urls.edits import propose_edits
 from evaluation.urls.features import URL_FEATURES, extract
-from training.data import encoding_of
 
 Margins = Callable[[Tensor], Tensor]
 VARIANTS = 24
@@ -57,14 +60,16 @@ def edits_objects(space: FeatureSpace, rows: LabelledRows) -> bool:
 
 
 def object_pool(
-    space: FeatureSpace, malicious: LabelledRows, level: Level, seed: int, variants: int = VARIANTS
+    space: FeatureSpace, malicious: LabelledRows, threat: ThreatSettings, seed: int, variants: int = VARIANTS
 ) -> Tensor:
     """Return `(n, variants + 1, D)` float32: each row and edited versions of its object, one to several edits deep.
 
-    Rows beyond `POOL_ROWS` keep their clean features as only variant, so that the cost stays bounded.
+    A version that is not feasible for the attacker of `threat`, judged in float64, is replaced by the row itself. Rows
+    beyond `POOL_ROWS` keep their clean features as only variant, so that the cost stays bounded.
     """
-    encoding = encoding_of(space)
-    clean = torch.as_tensor(encoding.encode(malicious.raw), dtype=torch.float32)
+    compiled = CompiledSpace(space, threat.level)
+    exact = compiled.encode(malicious.raw)
+    clean = exact.float()
     pool = clean[:, None, :].repeat(1, variants + 1, 1)
     if malicious.objects is None:
         return pool
@@ -72,10 +77,13 @@ def object_pool(
     rows = rng.permutation(len(malicious))[:POOL_ROWS]
     urls: list[str] = []
     for row in rows:
-        urls.extend(_edited(str(malicious.objects[row]), variants, rng, level, propose_edits))
+        urls.extend(_edited(str(malicious.objects[row]), variants, rng, threat.level, propose_edits))
     if urls:
-        encoded = torch.as_tensor(encoding.encode(np.asarray(extract(urls))), dtype=torch.float32)
-        pool[torch.as_tensor(rows), 1:] = encoded.reshape(len(rows), variants, -1)
+        edited = compiled.encode(np.asarray(extract(urls)))
+        origin = exact[torch.as_tensor(rows)].repeat_interleave(variants, dim=0)
+        allowed = compiled.feasible(edited, origin, Ball(norm=threat.norm, epsilon=threat.epsilon))
+        kept = torch.where(torch.as_tensor(allowed)[:, None], edited, origin)
+        pool[torch.as_tensor(rows), 1:] = kept.float().reshape(len(rows), variants, -1)
     return pool
 
 

@@ -5,6 +5,7 @@ import torch
 from domain.features import load_feature_space
 from domain.monitor import ThreatSettings
 from evaluation.constraints.ball import Ball
+from evaluation.constraints.compiled import CompiledSpace
 from evaluation.rows import LabelledRows
 from evaluation.urls.features import extract
 from tests.training.worlds import SPACE, world
@@ -79,6 +80,18 @@ def test_urls_are_attacked_by_editing_the_url() -> None:
         lambda z: z[:, column], torch.arange(8), strength=1.0, steps=1, generator=torch.Generator()
     )
     assert (attacked[:, column] < x[:, column]).all()
+
+
+@pytest.mark.parametrize("epsilon", [1e-6, 0.02, 0.3])
+def test_edited_urls_obey_the_budget_and_leave_fixed_columns_alone(epsilon: float) -> None:
+    space, rows = load_feature_space("phishtank"), urls()
+    threat = ThreatSettings(epsilon=epsilon)
+    compiled = CompiledSpace(space, threat.level)
+    pool = build_adversary(space, threat, rows, rows, 0).variants
+    moved = (pool - compiled.encode(rows.raw).float()[:, None]).abs()
+    assert float((moved * compiled.cost).max()) <= epsilon + 1e-5
+    assert float(moved[..., ~compiled.movable].sum()) == 0
+    assert (float(moved.max()) > 0) == (epsilon > 0.01)
 
 
 def test_the_pool_of_a_seed_is_always_the_same() -> None:
