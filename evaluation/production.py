@@ -1,8 +1,9 @@
 """The champion on labelled production samples: rates that count the intrusions nobody alerted on.
 
-Alerts are labelled with certainty; negatives only when the audit stream drew them at random, so each audited negative
-stands for 1 / inclusion probability rows. Labels from feeds never enter the rates of negatives, because a feed finds
-malicious rows only. The champion's own verdict is never a label.
+Alerts are labelled with certainty, or with a stated probability; negatives only when the audit stream drew them at
+random. Each drawn row stands for 1 / inclusion probability rows. Labels from feeds never enter the rates, because a
+feed finds malicious rows only: they say what a row is, never that it was drawn. The champion's own verdict is never a
+label.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from evaluation.metrics.clean import slices_by_family
 from evaluation.rows import LabelledRows
 from evaluation.statistics.intervals import EMPTY, weighted_rate
 
-AUDIT = "audit"
+ALERT, AUDIT = "alert", "audit"
 STANDARD_ERRORS = 3.0
 
 
@@ -33,7 +34,7 @@ class ProductionResult:
 
     Attributes:
         labelled: the m labelled rows; cluster is the subject.
-        weights: `(m,)` how many rows of the window each stands for; 0 for negatives that only a feed labelled.
+        weights: `(m,)` how many rows of the window each stands for; 0 for rows that only a feed labelled.
         verdict: `(m,)` what the champion said.
         mature: every row reached the label horizon, so no more labels are expected.
     """
@@ -84,7 +85,12 @@ def evaluate_production(
     table["value"] = ids.map(truth["value"]).to_numpy(dtype=np.float64)
     table["family"] = ids.map(truth["family"]).to_numpy()
     table["probability"] = ids.map(audited).to_numpy(dtype=np.float64)
-    table["alert_probability"] = ids.map(_alert_probability(known)).fillna(1.0).to_numpy(dtype=np.float64)
+    answered = known[known["kind"].isin((ALERT, AUDIT)) & known["value"].notna()]
+    table["drawn"] = ids.isin(answered["sample_id"]).to_numpy()
+    alerted = _alert_probability(known)
+    table["alert_probability"] = ids.map(alerted).to_numpy(dtype=np.float64)
+    # Without its own label an alert was drawn by audit; had alert labels been due by lot, it could have had one, too.
+    table["alert_probability"] = table["alert_probability"].fillna(alerted.mean())
     mature = _is_mature(frame, horizon_hours, as_of)
     return _report(frame, table, space, quarantined=quarantined, contradictions=contradictions, mature=mature)
 
@@ -112,7 +118,7 @@ def _report(
         objects=samples["object"].astype(str).to_numpy(dtype=object) if "object" in samples else None,
     )  # fmt: skip
     weight = weights[chosen]
-    negative_audits = table[~table["verdict"] & table["probability"].notna() & table["value"].notna()]
+    negative_audits = table[~table["verdict"] & table["probability"].notna() & table["drawn"]]
     identified = len(negative_audits) > 0 or bool(table["verdict"].all() and len(table))
     unseen = float(weights[negative_audits.index.to_numpy()].mean()) if len(negative_audits) else 1.0
     detection = EMPTY
@@ -122,11 +128,12 @@ def _report(
         )
     report = ProductionReport(
         rows=len(frame), quarantined=quarantined, labelled=int(chosen.sum()),
-        audited=int((table["probability"].notna() & table["value"].notna()).sum()), malicious=int(malicious.sum()),
+        audited=int((table["probability"].notna() & table["drawn"]).sum()), malicious=int(malicious.sum()),
         benign=int((~malicious).sum()), label_coverage=_coverage(table), detection_rate=detection,
         false_positive_rate=_false_positive_rate(table, labelled, weight, verdict, unseen),
         identified=identified, contradictions=contradictions,
-        slices=slices_by_family(verdict, labelled, weight) if identified and len(labelled) else (),
+        slices=slices_by_family(verdict, labelled, weight, unseen_weight=(1.0, unseen))
+        if identified and len(labelled) else (),
     )  # fmt: skip
     return ProductionResult(report, labelled, weight, verdict, mature)
 
@@ -142,18 +149,18 @@ def _clusters(samples: pd.DataFrame) -> NDArray[Any]:
 def _weights(table: pd.DataFrame) -> NDArray[np.float64]:
     """Return how many rows of the window each row stands for: `(n,)`, 0 where it was not drawn or not labelled.
 
-    Labelled alerts share the weight of all alerts, audited negatives that of all negatives (Hajek), so that labels
-    which are still missing at random do not shift the rates.
+    Drawn alerts share the weight of all alerts, audited negatives that of all negatives, each by the inverse of its
+    inclusion probability (Hajek), so that labels which are still missing at random do not shift the rates.
     """
-    alert, known = table["verdict"].to_numpy(), table["value"].notna().to_numpy()
+    alert, drawn = table["verdict"].to_numpy(), table["drawn"].to_numpy()
+    audit = table["probability"].to_numpy()
+    by_alert, by_audit = np.nan_to_num(table["alert_probability"].to_numpy()), np.nan_to_num(audit)
+    either = by_alert + by_audit - by_alert * by_audit  # an alert is drawn by the one stream or by the other
     weights = np.zeros(len(table))
-    labelled_alerts = alert & known
-    if labelled_alerts.any():
-        weights[labelled_alerts] = alert.sum() / labelled_alerts.sum()
-    drawn = ~alert & known & table["probability"].notna().to_numpy()
-    inverse = 1.0 / table["probability"].to_numpy()[drawn]
-    if drawn.any():
-        weights[drawn] = inverse * ((~alert).sum() / inverse.sum())
+    for group, probability in ((alert & drawn, either), (~alert & drawn & ~np.isnan(audit), audit)):
+        if group.any():
+            inverse = 1.0 / probability[group]
+            weights[group] = inverse * ((alert if alert[group][0] else ~alert).sum() / inverse.sum())
     return weights
 
 
@@ -185,9 +192,9 @@ def _coverage(table: pd.DataFrame) -> float:
     Where only a known share of the alerts is labelled by design, that share is due. An audit stream that silently
     stops has drawn too few negatives for its own probabilities; the shortfall beyond three standard errors is due.
     """
-    alert, known = table["verdict"].to_numpy(), table["value"].notna().to_numpy()
+    alert, known = table["verdict"].to_numpy(), table["drawn"].to_numpy()
     drawn = ~alert & table["probability"].notna().to_numpy()
-    probability = table["alert_probability"].to_numpy()[alert & known]
+    probability = table["alert_probability"].fillna(1.0).to_numpy()[alert & known]
     due_alerts = max(float((alert & known).sum()), alert.sum() * (probability.mean() if probability.size else 1.0))
     due = (
         due_alerts + float(drawn.sum()) + _audit_shortfall(table["probability"].to_numpy()[drawn], int((~alert).sum()))
@@ -207,7 +214,7 @@ def _audit_shortfall(probability: NDArray[np.float64], negatives: int) -> float:
 
 def _alert_probability(labels: pd.DataFrame) -> pd.Series[float]:
     """Return by sample how probable it was that an alert is labelled at all; 1 where nothing is stated."""
-    chosen = labels[labels["kind"] == "alert"].groupby("sample_id")["inclusion_probability"].max()
+    chosen = labels[labels["kind"] == ALERT].groupby("sample_id")["inclusion_probability"].max()
     return chosen.astype(np.float64).where(chosen.between(0, 1, inclusive="right"), 1.0)
 
 

@@ -89,9 +89,19 @@ def alerts_per_day(detection: Estimate, false_positive: Estimate, *, prevalence:
 
 
 def slices_by_family(
-    verdict: NDArray[np.bool_], rows: LabelledRows, weights: NDArray[np.float64] | None = None
+    verdict: NDArray[np.bool_],
+    rows: LabelledRows,
+    weights: NDArray[np.float64] | None = None,
+    *,
+    unseen_weight: tuple[float, float] | None = None,
 ) -> tuple[SliceReport, ...]:
-    """Return one slice per family, the largest first."""
+    """Return one slice per family, the largest first; `unseen_weight` is that of `weighted_rate`."""
+
+    def rate(part: NDArray[np.bool_]) -> Estimate:
+        if not part.any():
+            return EMPTY
+        return weighted_rate(verdict[part], weight[part], rows.cluster[part], unseen_weight=unseen_weight)
+
     weight = np.ones(len(rows)) if weights is None else weights
     families, codes, counts = np.unique(rows.family.astype(str), return_inverse=True, return_counts=True)
     slices = []
@@ -101,10 +111,7 @@ def slices_by_family(
         slices.append(
             SliceReport(
                 kind="family", value=str(families[index]), malicious=int(bad.sum()), benign=int(good.sum()),
-                detection_rate=weighted_rate(verdict[bad], weight[bad], rows.cluster[bad]) if bad.any() else EMPTY,
-                false_positive_rate=weighted_rate(verdict[good], weight[good], rows.cluster[good])
-                if good.any()
-                else EMPTY,
+                detection_rate=rate(bad), false_positive_rate=rate(good),
             )
         )  # fmt: skip
     return tuple(slices)

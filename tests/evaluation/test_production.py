@@ -158,3 +158,51 @@ def test_a_window_without_any_row_or_label_measures_nothing():
     assert (report.rows, report.label_coverage, report.contradictions) == (0, 0.0, 0)
     full, _ = traffic(5, 1, 2, 20, audit_every=1)
     assert measure(full, pd.DataFrame({name: [] for name in names})).report.label_coverage == 0.0
+
+
+def test_a_feed_that_names_alerts_does_not_count_as_a_draw_of_alerts():
+    frame, labels = traffic(100, 100, 100, 1900, audit_every=10)
+    half = labels[(labels["kind"] == "audit") | (labels.index % 2 == 0)]
+    missing = labels[(labels["kind"] == "alert") & ~labels.index.isin(half.index) & (labels["value"] == 1)]
+    feed = missing.assign(kind="feed", inclusion_probability=np.nan)
+    with_feed, without = measure(frame, pd.concat([half, feed], ignore_index=True)), measure(frame, half)
+    assert with_feed.report.detection_rate == without.report.detection_rate
+    assert with_feed.report.false_positive_rate == without.report.false_positive_rate
+    assert with_feed.report.label_coverage == without.report.label_coverage
+    assert (with_feed.weights == 0).sum() == len(feed) > 0
+
+
+def test_a_feed_does_not_answer_for_an_audit_that_is_still_open():
+    frame, labels = traffic(100, 100, 20, 1900, audit_every=10)
+    labels["value"] = labels["value"].astype(float)
+    open_audits = (labels["kind"] == "audit") & (labels.index % 2 == 0)
+    half = labels.assign(value=labels["value"].where(~open_audits))
+    feed = labels[open_audits & (labels["value"] == 1)].assign(kind="feed", inclusion_probability=np.nan)
+    with_feed = measure(frame, pd.concat([half, feed], ignore_index=True))
+    assert len(feed) > 0
+    assert with_feed.report.detection_rate == measure(frame, half).report.detection_rate
+
+
+def test_an_alert_that_was_labelled_by_lot_stands_for_as_many():
+    frame, labels = traffic(100, 100, 100, 1900, audit_every=1)
+    # False alarms are labelled one in ten, the others all.
+    false_alarm = (labels["kind"] == "alert") & (labels["value"] == 0)
+    labels["inclusion_probability"] = labels["inclusion_probability"].astype(float).where(~false_alarm, 0.1)
+    lot = labels[~false_alarm | (false_alarm.cumsum() % 10 == 0)]
+    report = measure(frame, lot).report
+    assert report.false_positive_rate.value == pytest.approx(100 / 2000)
+    assert report.detection_rate.value == pytest.approx(0.5)
+
+
+def test_a_family_without_an_audited_miss_is_no_better_known_than_the_window():
+    few = measure(*traffic(100, 0, 20, 2000, audit_every=100)).report
+    (family,) = [part for part in few.slices if part.malicious]
+    assert family.detection_rate.value == 1.0
+    assert family.detection_rate.low == pytest.approx(few.detection_rate.low)
+
+
+def test_an_outage_of_alert_labels_lowers_the_coverage_though_some_alerts_were_audited():
+    frame, labels = traffic(100, 20, 20, 1900, audit_every=10)
+    audited = labels[labels["kind"] == "alert"].head(10).assign(kind="audit", inclusion_probability=0.1)
+    report = measure(frame, pd.concat([labels[labels["kind"] == "audit"], audited], ignore_index=True)).report
+    assert report.label_coverage == pytest.approx((10 + 192) / (120 + 192))
