@@ -163,12 +163,12 @@ class GateSettings(Section):
     """What a challenger must prove.
 
     Attributes:
-        clean_margin, robust_margin: clean or robust detection rate may be lower by this much (non-inferiority).
-        false_positive_factor: realised rate may be this many times the budget.
+        clean_margin, robust_margin: detection rate that may be lost against the champion; production: clean_margin.
+        false_positive_factor: realised rate may be this many times the budget; in production it may rise by the rest.
         slice_margin: a slice blocks when it is worse by more than this, proven after Holm's correction.
         alpha: error of each test.
         min_malicious: malicious rows without which nothing is promoted.
-        anchor_margin: cumulated loss against the frozen anchor that is allowed.
+        anchor_margin: clean or robust rate that all promotions together may lose against the frozen anchor.
         approval: `none` promotes on a passed gate, `required` waits for a person.
     """
 

@@ -194,8 +194,9 @@ class PairedDifference(Report):
 
     Attributes:
         first, second: rates of the two detectors.
-        low, high: two-sided interval of the difference.
-        p_worse: one-sided p-value of `second is not worse than first by more than the margin` failing.
+        low, high: two-sided interval of the difference at `confidence`.
+        n: rows compared.
+        clusters: among these rows; they are drawn together in the bootstrap.
     """
 
     name: str
