@@ -68,8 +68,8 @@ def harden(
         data: rows of the bootstrap.
         recent: labelled production rows; no row of a benchmark.
         recent_weights: inverse inclusion probabilities `(n,)` of the recent rows. Alerts are always labelled, other
-            rows by audit only: unweighted, false positives would look far too common and the threshold rise. Benign
-            rows of weight 0, which nobody drew, set no threshold.
+            rows by audit only: unweighted, false positives would look far too common. Benign rows of weight 0 were
+            not drawn and set no threshold.
         checkpoints: folder in which an interrupted run finds its state again.
 
     Raises:
@@ -82,7 +82,6 @@ def harden(
     if found.refused:
         raise SuspiciousBatch(f"the recent labelled rows are not learnt from: {found.reason}")
     parts = _split_recent(recent.take(found.trusted), mass[found.trusted], found.kept[found.trusted], seed)
-    joined = _joined(data, parts)
     extras = Extras(
         row_weights=_row_weights(data.train.y, parts.train.y),
         calibration_weights=_calibration_weights(
@@ -97,7 +96,7 @@ def harden(
         epochs = max(4, round(WARM_SHARE * recipe.epochs)) if start is not None else recipe.epochs
         checkpoint = None if checkpoints is None else checkpoints / f"{name}.safetensors"
         result = train_detector(
-            joined, champion.space, recipe, threat=threat, budget=budget, adversarial=True, seed=seed,
+            _joined(data, parts), champion.space, recipe, threat=threat, budget=budget, adversarial=True, seed=seed,
             champion=start, progress=_named(name, progress),
             extras=replace(extras, epochs=min(epochs, recipe.epochs), checkpoint=checkpoint),
         )  # fmt: skip
