@@ -37,10 +37,10 @@ class ContentStore:
         return self.root / digest[:2] / digest
 
     def put(self, data: bytes) -> str:
-        """Store `data` durably and return its digest."""
+        """Store `data` durably and return its digest; bytes that lie there already count as written now."""
         digest = digest_bytes(data)
         target = self.path(digest)
-        if target.exists() and digest_bytes(target.read_bytes()) == digest:
+        if _renewed(target, digest):
             return digest
         target.parent.mkdir(parents=True, exist_ok=True)
         draft = target.with_name(f".{digest}.{uuid.uuid4().hex}")
@@ -87,11 +87,35 @@ class ContentStore:
         except ValueError as error:
             raise CorruptFile(f"content {digest} is not JSON: {error}") from error
 
+    def discard(self, digest: str, *, written_before: float) -> bool:
+        """Delete the bytes of `digest` unless put since `written_before` (epoch seconds); says whether it did.
+
+        The file is moved aside before its time is read: a `put` at the same moment either comes first, and the file
+        is moved back, or finds nothing and writes it anew.
+        """
+        path = self.path(digest)
+        aside = path.with_name(f".{digest}.{uuid.uuid4().hex}")
+        path.rename(aside)
+        if aside.stat().st_mtime > written_before:
+            aside.replace(path)
+            return False
+        aside.unlink()
+        return True
+
     def digests(self) -> Iterator[str]:
         """Give the digest of every stored file, in order."""
         for path in sorted(self.root.glob("[0-9a-f][0-9a-f]/*")):
             if _DIGEST.fullmatch(path.name):
                 yield path.name
+
+
+def _renewed(path: Path, digest: str) -> bool:
+    """Say whether `path` holds the bytes of `digest`, and renew its time of writing: clean-up keeps young files."""
+    try:
+        os.utime(path)
+        return digest_bytes(path.read_bytes()) == digest
+    except OSError:
+        return False
 
 
 def _sync_folder(folder: Path) -> None:

@@ -47,7 +47,8 @@ def referenced(ledger: Ledger) -> set[str]:
 def gc(ledger: Ledger, content: ContentStore, *, dry_run: bool = True, grace: timedelta = GRACE) -> Collection:
     """Return the content that nothing in the ledger names and that is older than `grace`; deletes it unless dry.
 
-    Young files are kept: a writer stores the bytes before the transaction that names them.
+    Young files are kept: a writer stores the bytes, or finds them stored and renews their time, before the
+    transaction that names them.
     """
     oldest = time.time() - grace.total_seconds()
     names = referenced(ledger)
@@ -57,8 +58,9 @@ def gc(ledger: Ledger, content: ContentStore, *, dry_run: bool = True, grace: ti
         if digest in names or facts.st_mtime > oldest:
             kept += 1
             continue
+        if not dry_run and not content.discard(digest, written_before=oldest):
+            kept += 1
+            continue
         digests.append(digest)
         size += facts.st_size
-        if not dry_run:
-            content.path(digest).unlink()
     return Collection(tuple(digests), size, kept, dry_run)

@@ -74,3 +74,28 @@ def test_gc_deletes_only_old_content_that_the_ledger_does_not_name(ledger, tmp_p
     gc(ledger, store, dry_run=False)
     assert set(store.digests()) == {named, young}
     assert gc(ledger, store, grace=timedelta(seconds=-60)).digests == (young,)
+
+
+def test_old_content_that_is_put_again_is_young_and_survives_gc(ledger, tmp_path):
+    store = ContentStore(tmp_path / "content")
+    digest = store.put(b"orphan")
+    os.utime(store.path(digest), (1, 1))
+    store.put(b"orphan")
+    assert gc(ledger, store, dry_run=False).digests == ()
+    assert store.get(digest) == b"orphan"
+
+
+def test_content_that_is_put_while_gc_runs_is_not_deleted(ledger, tmp_path, monkeypatch):
+    store = ContentStore(tmp_path / "content")
+    digest = store.put(b"orphan")
+    os.utime(store.path(digest), (1, 1))
+    discard = store.discard
+
+    def put_first(found, *, written_before):
+        store.put(b"orphan")  # after gc has seen an old file, before it deletes that
+        return discard(found, written_before=written_before)
+
+    monkeypatch.setattr(store, "discard", put_first)
+    collected = gc(ledger, store, dry_run=False)
+    assert (collected.digests, collected.kept) == ((), 1)
+    assert list(store.path(digest).parent.iterdir()) == [store.path(digest)]
