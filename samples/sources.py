@@ -10,6 +10,7 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from numbers import Real
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -171,8 +172,7 @@ def _as_samples(frame: pd.DataFrame, written: datetime) -> pd.DataFrame:
         samples[name] = frame.get(name, None)
     if "features" not in frame:
         columns = [name for name in frame if name not in SAMPLE_COLUMNS]
-        records = frame[columns].to_dict(orient="records")
-        samples["features"] = [json.dumps(record, default=str) for record in records]
+        samples["features"] = [_as_json(record) for record in frame[columns].to_dict(orient="records")]
     for name in TIME_COLUMNS:
         micros = pd.Series(times_to_micros(samples[name]), index=frame.index, dtype="Int64")
         samples[name] = pd.to_datetime(micros, unit="us", utc=True)
@@ -181,7 +181,30 @@ def _as_samples(frame: pd.DataFrame, written: datetime) -> pd.DataFrame:
     return samples
 
 
+def _as_json(record: Mapping[Any, Any]) -> str:
+    """Return features as JSON text; 3.0 is written as 3, since one missing value in a file makes a column real."""
+    whole = {
+        name: int(value) if isinstance(value, float) and value.is_integer() else value for name, value in record.items()
+    }
+    return json.dumps(whole, default=str)
+
+
 def row_digest(row: Mapping[Any, Any]) -> str:
-    """Return what tells two rows of one sample_id apart: features, event time, model and score."""
-    told = [str(row.get(name)) for name in ("features", "event_time", "model_version", "score", "verdict")]
+    """Return what tells two rows of one sample_id apart: features, event time, model and score.
+
+    It depends on the row alone: a verdict of 1 is read as 1 or 1.0, and a missing one as None or NaN, depending on the
+    other rows of its chunk.
+    """
+    told = [_plain(row.get("features")), str(row.get("event_time")), _plain(row.get("model_version"))]
+    told += [_plain(row.get("score"), whole=False), _plain(row.get("verdict"))]
     return digest_bytes("\x1f".join(told).encode())[:32]
+
+
+def _plain(value: Any, *, whole: bool = True) -> str:
+    """Return one text for one value, whatever its type: numbers without `.0` if `whole`, all that is missing `None`."""
+    if value is None or value is pd.NA or value != value:  # noqa: PLR0124 - only NaN differs from itself
+        return "None"
+    if not isinstance(value, Real):
+        return str(value)
+    number = float(value)
+    return str(int(number)) if whole and number.is_integer() else str(number)

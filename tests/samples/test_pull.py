@@ -14,7 +14,7 @@ from domain.errors import CorruptFile, DataError, LeaseHeld
 from registry import leases
 from samples.pull import LEASE_KIND
 from samples.quarantine import count_quarantined, read_quarantine
-from samples.sources import ParquetSource, StoreSource, open_source
+from samples.sources import ParquetSource, StoreSource, open_source, row_digest
 from samples.windows import find_window, list_windows, window_frame
 from tests.samples.helpers import HOUR, SPACE, T0, Place, make_place, monitor, rows
 
@@ -70,10 +70,10 @@ def test_a_row_that_commits_behind_the_watermark_is_found(place: Place) -> None:
 
 
 def test_time_going_backwards_at_the_source_loses_nothing(place: Place) -> None:
-    place.store.write_samples(rows(10, at=T0 + 200 * HOUR))
-    place.pull(T0 + 300 * HOUR)
+    place.store.write_samples(rows(10, at=T0 + 90 * HOUR))
+    place.pull(T0 + 100 * HOUR)
     place.store.write_samples(rows(10, start=100, at=T0))
-    assert place.pull(T0 + 300 * HOUR).rows == 10
+    assert place.pull(T0 + 100 * HOUR).rows == 10
     assert len(pulled_ids(place)) == 20
 
 
@@ -258,3 +258,44 @@ def test_great_expectations_judges_a_pull(place: Place) -> None:
     assert "known category" in held["s00003"]
     assert "got -1" in held["s00004"]
     assert SPACE.digest
+
+
+@pytest.mark.parametrize("chunk", [2, 100])
+def test_a_row_sent_again_is_known_also_when_its_new_neighbour_has_no_verdict(place: Place, chunk: int) -> None:
+    place.store.write_samples(rows(3))
+    place.pull(T0 + HOUR)
+    again = pd.concat([rows(3), rows(1, start=3)], ignore_index=True)
+    again["ingest_time"] += pd.Timedelta(hours=2)
+    for name in ("verdict", "model_version"):
+        again[name] = again[name].astype(object)
+        again.loc[3, name] = None
+    place.store.write_samples(again)
+    result = place.pull(T0 + 5 * HOUR, chunk=chunk)
+    assert (result.duplicates, result.quarantined) == (3, 1)
+    held = read_quarantine(place.ledger, place.content, "tiny-monitor")
+    assert held["sample_id"].tolist() == ["s00003"]
+
+
+def test_the_digest_of_a_row_does_not_depend_on_how_its_numbers_are_typed() -> None:
+    row = {"features": "{}", "event_time": pd.Timestamp(T0), "model_version": 3, "score": 1.0, "verdict": None}
+    same = [{"model_version": 3.0}, {"model_version": np.int64(3)}, {"score": 1}, {"score": np.float32(1)},
+            {"verdict": float("nan")}, {"verdict": pd.NA}]  # fmt: skip
+    other = [{"model_version": 4}, {"score": 0.5}, {"verdict": 0}, {"verdict": 1}, {"features": "{ }"}]
+    assert {row_digest(row | change) for change in same} == {row_digest(row)}
+    assert len({row_digest(row | change) for change in [{}, *other]}) == len(other) + 1
+
+
+def test_a_wide_file_sent_again_beside_a_row_that_lacks_a_value_is_known(place: Place, tmp_path: Path) -> None:
+    frame = rows(4)
+    wide = pd.concat([frame.drop(columns="features"), pd.DataFrame(map(json.loads, frame["features"]))], axis=1)
+    write_parquet(tmp_path / "in", "a.parquet", wide.head(3))
+    source = ParquetSource(tmp_path / "in")
+    place.pull(T0 + HOUR, source)
+    wide["ingest_time"] += pd.Timedelta(hours=2)
+    wide["size"] = wide["size"].astype(float)
+    wide.loc[3, "size"] = np.nan
+    write_parquet(tmp_path / "in", "b.parquet", wide)
+    result = place.pull(T0 + 5 * HOUR, source)
+    assert (result.rows, result.duplicates) == (0, 3)
+    held = read_quarantine(place.ledger, place.content, "tiny-monitor")
+    assert held["sample_id"].tolist() == ["s00003"]
