@@ -20,7 +20,7 @@ from registry.ledger.engine import Ledger
 from registry.ledger.tables import batch as batch_table
 from registry.ledger.tables import quarantine, seen, window, window_batch
 from registry.ledger.tables import source as source_table
-from samples.schema import from_micros
+from samples.schema import MAX_AGE_SECONDS, MAX_LEAD_SECONDS, from_micros
 from samples.sources import Cursor
 from samples.windows import CLOSED, FILLING, OPEN, window_starts
 
@@ -61,7 +61,11 @@ class BatchRecord:
 
 
 def refused_rows(content: ContentStore, bad: pd.DataFrame, seen_ids: Sequence[str], hours: float) -> list[Refused]:
-    """Write the payload of refused rows as one file and return a record of each."""
+    """Write the payload of refused rows as one file and return a record of each.
+
+    A row whose event time is missing, or too far from its arrival to be believed, belongs to the window in which it
+    arrived: times that a sender makes up can fill no calendar with windows.
+    """
     if bad.empty:
         return []
     payload = bad.drop(columns=["seen_id"], errors="ignore").reset_index(drop=True)
@@ -71,8 +75,9 @@ def refused_rows(content: ContentStore, bad: pd.DataFrame, seen_ids: Sequence[st
     buffer = io.BytesIO()
     payload.to_parquet(buffer, index=False)
     digest = content.put(buffer.getvalue())
-    when = pd.to_datetime(payload["event_time"], utc=True).fillna(pd.to_datetime(payload["ingest_time"], utc=True))
-    starts = window_starts(when, hours)
+    event, arrival = (pd.to_datetime(payload[name], utc=True) for name in ("event_time", "ingest_time"))
+    believed = (event - arrival).dt.total_seconds().between(-MAX_AGE_SECONDS, MAX_LEAD_SECONDS)
+    starts = window_starts(event.where(believed, arrival), hours)
     names, reasons = payload["sample_id"].tolist(), payload["reason"].tolist()
     return [
         Refused(

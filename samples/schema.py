@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime, timedelta
+from numbers import Number
 from typing import Any
 
 import numpy as np
@@ -20,6 +22,9 @@ LABEL_KINDS = ("alert", "audit", "feed")
 TIME_COLUMNS = ("event_time", "ingest_time")
 Objects = np.ndarray[Any, np.dtype[np.object_]]
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+MAX_LEAD_SECONDS = 300.0  # a sender's clock may run this far ahead of the store's
+MAX_AGE_SECONDS = 30 * 86_400.0  # an event may have happened this long before it arrived
+_BARE_NUMBER = re.compile(r"\s*[+-]?\d+([.,]\d*)?\s*")
 
 METADATA = sa.MetaData()
 _POSITION = sa.BigInteger().with_variant(sa.Integer, "sqlite")
@@ -73,12 +78,48 @@ def from_micros(micros: int) -> datetime:
 
 
 def times_to_micros(values: pd.Series[Any]) -> Objects:
-    """Return microseconds as an object array `(n,)`; what is no time with a zone becomes None."""
+    """Return microseconds as an object array `(n,)`; what is no time becomes None, a time without zone counts as UTC.
+
+    A bare number is no time, also as text: nothing says whether it counts seconds or nanoseconds.
+    """
+    values = _without_numbers(values)
     times = pd.to_datetime(values, utc=True, errors="coerce", format=None if len(values) == 0 else "mixed")
     missing = times.isna().to_numpy()
     micros = times.dt.as_unit("us").astype("int64").to_numpy().astype(object)
     micros[missing] = None
     return micros
+
+
+def _without_numbers(values: pd.Series[Any]) -> pd.Series[Any]:
+    """Return `values` with None in place of every bare number."""
+    if pd.api.types.is_datetime64_any_dtype(values):
+        return values
+    plain = [None if _is_bare_number(value) else value for value in values]
+    return pd.Series(plain, index=values.index, dtype=object)
+
+
+def _is_bare_number(value: Any) -> bool:
+    if isinstance(value, str):
+        return _BARE_NUMBER.fullmatch(value) is not None
+    return isinstance(value, (Number, np.generic)) and not isinstance(value, np.datetime64)
+
+
+def _zoned(values: pd.Series[Any]) -> pd.Series[pd.Timestamp]:
+    """Return the UTC times of `values`, and none for what is no time or has no zone."""
+    if isinstance(values.dtype, pd.DatetimeTZDtype):
+        return pd.Series(pd.DatetimeIndex(values).tz_convert("UTC"), index=values.index)
+    times = [_zoned_time(value) for value in values]
+    return pd.Series(pd.DatetimeIndex(times, dtype="datetime64[us, UTC]"), index=values.index)
+
+
+def _zoned_time(value: Any) -> pd.Timestamp | None:
+    if value is None or _is_bare_number(value):
+        return None
+    try:
+        moment: Any = pd.Timestamp(value)
+    except (TypeError, ValueError):
+        return None
+    return None if pd.isna(moment) or moment.tzinfo is None else moment.tz_convert("UTC")
 
 
 def check_labels(frame: pd.DataFrame) -> pd.DataFrame:
@@ -96,7 +137,7 @@ def check_labels(frame: pd.DataFrame) -> pd.DataFrame:
         raise SchemaMismatch(f"labels need the columns {missing}; got {sorted(map(str, frame.columns))}")
     probability = pd.to_numeric(checked["inclusion_probability"], errors="coerce")
     trust = pd.to_numeric(checked["trust"], errors="coerce")
-    times = pd.to_datetime(checked["time"], utc=True, errors="coerce")
+    times = _zoned(checked["time"])
     rules: list[tuple[str, str, pd.Series[bool]]] = [
         ("sample_id", "must not be empty", checked["sample_id"].notna() & (checked["sample_id"].astype(str) != "")),
         ("value", "must be 0 (benign) or 1 (malicious)", checked["value"].isin([0, 1])),
@@ -104,7 +145,7 @@ def check_labels(frame: pd.DataFrame) -> pd.DataFrame:
         ("trust", "must be a number from 0 to 1", (trust >= 0) & (trust <= 1)),
         ("inclusion_probability", "must lie in (0, 1], and an audit label needs one",
          ((probability > 0) & (probability <= 1)) | (probability.isna() & (checked["kind"] != "audit"))),
-        ("time", "must be a time with its zone", times.notna()),
+        ("time", "must be a time with its zone, such as 2026-03-02T09:30:00+00:00", times.notna()),
     ]  # fmt: skip
     for name, rule, holds in rules:
         if not bool(holds.all()):

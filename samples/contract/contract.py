@@ -15,8 +15,8 @@ from domain.errors import ConfigError
 from domain.features import Feature, FeatureSpace, describe_validation_error
 from samples.contract.parsing import PARSE_ERROR, parse_features
 from samples.contract.rules import Contract, Expectation, Judge, Outcome
+from samples.schema import MAX_AGE_SECONDS, MAX_LEAD_SECONDS
 
-MAX_LEAD_SECONDS = 300.0  # a sender's clock may run this far ahead of the ingest time
 META_COLUMNS = ("sample_id", "event_lead_seconds", "score", "verdict", PARSE_ERROR)
 
 
@@ -54,10 +54,18 @@ def build_contract(space: FeatureSpace, extra_path: Path | None = None) -> Contr
         _expect("column_values_to_be_null", "features must be what the feature space says", column=PARSE_ERROR),
         _expect("column_values_to_not_be_null", "sample_id must be there", column="sample_id"),
         _expect("column_values_to_be_unique", "sample_id must be unique", column="sample_id"),
-        _expect("column_values_to_not_be_null", "event_time must be a time", column="event_lead_seconds"),
+        _expect(
+            "column_values_to_not_be_null", "event_time must be ISO 8601 text or a datetime, and no bare number",
+            column="event_lead_seconds",
+        ),
         _expect(
             "column_values_to_be_between", f"event_time may be {MAX_LEAD_SECONDS:g} s after ingest_time at most",
             column="event_lead_seconds", max_value=MAX_LEAD_SECONDS,
+        ),
+        _expect(
+            "column_values_to_be_between",
+            f"event_time may be {MAX_AGE_SECONDS / 86_400:g} days before ingest_time at most",
+            column="event_lead_seconds", min_value=-MAX_AGE_SECONDS,
         ),
         _expect("column_values_to_not_be_null", "score must be a number", column="score"),
         _expect("column_values_to_be_between", "score must lie in [0, 1]", column="score", min_value=0, max_value=1),

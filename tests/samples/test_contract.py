@@ -136,3 +136,13 @@ def test_a_second_rule_of_one_type_on_a_column_stands_beside_the_first(tmp_path:
     assert len(found.good) == 1
     assert found.bad["reason"].iloc[0] == "seven at most, got 9.0"
     assert "size must lie" in found.bad["reason"].iloc[1]
+
+
+def test_an_event_may_be_thirty_days_old_when_it_arrives_and_no_older() -> None:
+    frame = rows(3)
+    ages = [pd.Timedelta(days=30), pd.Timedelta(days=30, seconds=1), pd.Timedelta(days=500)]
+    frame["event_time"] = frame["ingest_time"] - pd.Series(ages)
+    found = validate(frame, build_contract(SPACE), plain_judge)
+    assert found.good["sample_id"].tolist() == ["s00000"]
+    assert found.bad["reason"].str.contains("30 days before ingest_time at most, got -", regex=False).all()
+    assert {entry["severity"] for entry in found.summary} == {"critical"}

@@ -299,3 +299,19 @@ def test_a_wide_file_sent_again_beside_a_row_that_lacks_a_value_is_known(place: 
     assert (result.rows, result.duplicates) == (0, 3)
     held = read_quarantine(place.ledger, place.content, "tiny-monitor")
     assert held["sample_id"].tolist() == ["s00003"]
+
+
+def test_made_up_event_times_fill_no_calendar_with_windows(place: Place) -> None:
+    place.store.write_samples(rows(10))
+    flood = rows(60, start=1000)
+    flood["event_time"] = [T0 - 24 * HOUR * (31 + day) if day % 2 else T0 + 24 * HOUR * (9 + day) for day in range(60)]
+    numbers = rows(5, start=2000).assign(event_time=1_772_323_200)
+    place.store.write_samples(flood)
+    place.store.write_samples(numbers)
+    result = place.pull(T0 + 100 * HOUR)
+    assert [(ref.start, ref.rows, ref.quarantined) for ref in result.windows] == [(T0, 10, 65)]
+    held = read_quarantine(place.ledger, place.content, "tiny-monitor").set_index("sample_id")["reason"]
+    assert "before ingest_time at most" in held["s01001"]
+    assert "after ingest_time at most" in held["s01000"]
+    assert "ISO 8601" in held["s02000"]
+    assert "bare number" in held["s02000"]

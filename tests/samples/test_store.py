@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
+import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given, settings
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 
 from domain.errors import ConfigError, DataError, SchemaMismatch
 from domain.monitor import SourceSettings
-from samples.schema import from_micros, to_micros
+from samples.schema import from_micros, times_to_micros, to_micros
 from samples.sources import StoreSource, open_source
 from samples.store import SampleStore
 from tests.samples.helpers import HOUR, T0, Place, rows
@@ -124,3 +125,29 @@ def test_the_address_of_a_store_may_refer_to_the_environment(tmp_path, monkeypat
     assert found.store.url == f"sqlite:///{tmp_path / 'own.db'}"
     with pytest.raises(ConfigError, match=r"source\.url: \$\{NOT_SET\} is not set"):
         open_source(SourceSettings(url="${NOT_SET}"), "")
+
+
+@pytest.mark.parametrize("value", [1_772_323_200, 1_772_323_200.5, True, "177232320", " 20260301 ", np.int64(5)])
+def test_a_bare_number_is_no_time_and_its_neighbours_stay_times(value: object) -> None:
+    micros = times_to_micros(pd.Series([value, T0.isoformat(), T0, None], dtype=object))
+    assert micros.tolist() == [None, to_micros(T0), to_micros(T0), None]
+    assert times_to_micros(pd.Series([value] * 2)).tolist() == [None, None]
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["2026-03-02T09:30:00", "2026-03-02 09:30", "2026-03-02", datetime(2026, 3, 2), pd.Timestamp("2026-03-02"),  # noqa: DTZ001
+     1_772_323_200, "177232320"],
+)  # fmt: skip
+def test_a_label_time_without_its_zone_is_refused_with_value_rule_and_fix(place: Place, value: object) -> None:
+    with pytest.raises(DataError, match=r"time must be a time with its zone, such as .*\+00:00; 1 rows .* first has"):
+        place.store.write_labels(labels(time=value))
+    assert place.store.count() == (0, 0)
+
+
+def test_label_times_with_zones_may_be_written_in_different_ways(place: Place) -> None:
+    written = ["2026-03-02T09:30:00Z", "2026-03-02 10:30:00.000+01:00", "2026-03-02T04:30-05:00"]
+    frame = pd.concat([labels(time=text, sample_id=f"s{number}") for number, text in enumerate(written)])
+    place.store.write_labels(frame)
+    read = place.store.read_labels(["s0", "s1", "s2"])
+    assert set(read["time"]) == {pd.Timestamp("2026-03-02T09:30:00Z")}
