@@ -106,7 +106,8 @@ def pull(
     try:
         settle_windows(ledger, lease)  # of a pull that was killed
         mark = watermark_of(ledger, monitor.name)
-        after = Cursor() if mark is None else Cursor(max(EPOCH, mark.ingest_time - lateness))
+        # A clock that went back writes behind the watermark: what it writes meanwhile is read from there.
+        after = Cursor() if mark is None else Cursor(max(EPOCH, min(mark.ingest_time, as_of) - lateness))
         job = _Job(ledger, content, monitor, contract, source.ordered, mark or Cursor(), judge, result)
         touched: set[datetime] = set()
         for frame in source.read(after, as_of, chunk):

@@ -17,6 +17,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from domain.errors import DataError, SchemaMismatch
+from samples.schema import MAX_LEAD_SECONDS
 from samples.store import SampleStore
 
 Scores = Mapping[str, NDArray[Any]]  # `score` in [0, 1] and `verdict` 0 or 1, each `(n,)`
@@ -114,12 +115,13 @@ def replay(
 
     Raises:
         SchemaMismatch: columns are missing.
-        DataError: the campaign returned another number of rows.
+        DataError: the campaign returned another number of rows, or the replay would end after the store's clock.
     """
     if missing := [name for name in (*features, "label") if name not in frame]:
         raise SchemaMismatch(f"replay: the frame lacks the columns {missing}")
     rng = np.random.default_rng([seed, 11])
     rows = _in_time(frame, start, hours)
+    _check_past(rows, store)
     rows["sample_id"] = [f"{prefix}-{number:08d}" for number in range(len(rows))]
     rows["attacked"] = _attack(rows, campaign, rng) if campaign else False
     alerts, written = 0, 0
@@ -193,6 +195,16 @@ def _in_time(frame: pd.DataFrame, start: datetime, hours: float) -> pd.DataFrame
     seconds = pd.to_timedelta(place * hours * 3600.0, unit="s").as_unit("us")
     rows["event_time"] = pd.Timestamp(start).as_unit("us") + seconds
     return rows.reset_index(drop=True)
+
+
+def _check_past(rows: pd.DataFrame, store: SampleStore) -> None:
+    """Refuse rows of days to come: the store would say that they arrive now, long before they happened."""
+    latest = store.now() + timedelta(seconds=MAX_LEAD_SECONDS)
+    if len(rows) and (last := rows["event_time"].max() + INGEST_DELAY) > latest:
+        raise DataError(
+            f"replay: the last row would arrive at {last.isoformat()}, but the store's clock says "
+            f"{store.now().isoformat()}; start the replay earlier, or give the store a clock of the simulated time"
+        )
 
 
 def _attack(rows: pd.DataFrame, campaign: Campaign, rng: np.random.Generator) -> NDArray[np.bool_]:

@@ -21,6 +21,7 @@ from domain.errors import SchemaMismatch
 from samples.schema import (
     LABEL,
     LABEL_COLUMNS,
+    MAX_LEAD_SECONDS,
     METADATA,
     SAMPLE,
     SAMPLE_COLUMNS,
@@ -46,8 +47,8 @@ class SampleStore:
     Args:
         url: database URL, for example `sqlite:////path/samples.db` or `postgresql+psycopg://...`.
         clock: gives the ingest time of rows that carry none.
-        max_backwards: an ingest time further behind the newest stored one is lifted to the newest, so that a clock
-            that jumps back cannot hide rows behind the watermark of a pull.
+        max_backwards: an ingest time further behind the newest stored one is lifted to the newest, so that a sender
+            whose clock jumps back cannot hide rows behind the watermark of a pull.
     """
 
     def __init__(
@@ -75,7 +76,8 @@ class SampleStore:
     def write_samples(self, frame: pd.DataFrame) -> int:
         """Append samples and return their number; `features` may be JSON text or mappings.
 
-        `event_time` may be missing in a row (it is quarantined later); `ingest_time` defaults to the clock.
+        `event_time` may be missing in a row (it is quarantined later); `ingest_time` defaults to the clock, and counts
+        as five minutes ahead of the clock at most.
 
         Raises:
             SchemaMismatch: `sample_id` or `features` is no column, or a sample_id is empty.
@@ -102,10 +104,20 @@ class SampleStore:
             _insert(connection, SAMPLE, columns)
         return len(frame)
 
+    def now(self) -> datetime:
+        """Return the time on the store's clock."""
+        return self._clock()
+
     def _ingest_times(self, connection: sa.Connection, given: Objects) -> Objects:
-        newest = connection.execute(sa.select(sa.func.max(SAMPLE.c.ingest_time))).scalar()
-        now = max(to_micros(self._clock()), newest) if newest is not None else to_micros(self._clock())
-        times = np.array([now if value is None else value for value in given], dtype=object)
+        """Return when rows arrived: no later than a sender's clock may be ahead, or no pull would find them.
+
+        A stored time that lies after the clock lifts nobody: one wrong clock must not hide the rows of all others.
+        """
+        now = to_micros(self._clock())
+        latest = now + int(MAX_LEAD_SECONDS * 1_000_000)
+        past = sa.select(sa.func.max(SAMPLE.c.ingest_time)).where(SAMPLE.c.ingest_time <= now)
+        newest = connection.execute(past).scalar()
+        times = np.array([now if value is None else min(value, latest) for value in given], dtype=object)
         if newest is not None:
             times[times < newest - self._max_backwards] = newest
         return times

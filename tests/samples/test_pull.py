@@ -15,6 +15,7 @@ from registry import leases
 from samples.pull import LEASE_KIND
 from samples.quarantine import count_quarantined, read_quarantine
 from samples.sources import ParquetSource, StoreSource, open_source, row_digest
+from samples.store import SampleStore
 from samples.windows import find_window, list_windows, window_frame
 from tests.samples.helpers import HOUR, SPACE, T0, Place, make_place, monitor, rows
 
@@ -299,6 +300,29 @@ def test_a_wide_file_sent_again_beside_a_row_that_lacks_a_value_is_known(place: 
     assert (result.rows, result.duplicates) == (0, 3)
     held = read_quarantine(place.ledger, place.content, "tiny-monitor")
     assert held["sample_id"].tolist() == ["s00003"]
+
+
+def test_one_row_with_a_future_ingest_time_does_not_blind_the_monitor(place: Place) -> None:
+    ahead = rows(1)
+    ahead["ingest_time"] = pd.Timestamp(T0 + 90_000 * HOUR)
+    place.store.write_samples(ahead)
+    place.store.write_samples(rows(20, start=1))
+    assert place.pull(T0 + 100 * HOUR).rows == 20
+    assert place.pull(T0 + 101 * HOUR).rows == 1
+
+
+def test_rows_of_a_clock_that_went_back_are_pulled_while_it_is_back(tmp_path: Path) -> None:
+    place = make_place(tmp_path)
+    now = [T0 + 500 * HOUR]
+    place.store = SampleStore(place.store.url, clock=lambda: now[0])
+    place.store.write_samples(rows(1, at=now[0]).drop(columns="ingest_time"))
+    assert place.pull(now[0]).rows == 1
+    now[0] = T0 + HOUR
+    place.store.write_samples(rows(10, start=100, at=T0 - 2 * HOUR).drop(columns="ingest_time"))
+    assert place.pull(now[0]).rows == 10
+    now[0] = T0 + 501 * HOUR
+    assert place.pull(now[0]).duplicates == 0
+    place.close()
 
 
 def test_made_up_event_times_fill_no_calendar_with_windows(place: Place) -> None:

@@ -90,3 +90,15 @@ def test_the_same_seed_gives_the_same_rows_and_event_times_keep_their_order(plac
 def test_a_missing_feature_is_named(place: Place) -> None:
     with pytest.raises(SchemaMismatch, match="proto"):
         play(place, traffic().drop(columns="proto"))
+
+
+def test_a_replay_of_the_past_reaches_its_windows(place: Place) -> None:
+    play(place, traffic(200), start=T0 - 2000 * HOUR, hours=24.0)
+    result = place.pull(T0 - 1970 * HOUR)
+    assert (result.rows, result.quarantined) == (200, 0)
+
+
+def test_a_replay_of_days_to_come_is_refused_with_the_clock_and_the_fix(place: Place) -> None:
+    with pytest.raises(DataError, match=r"the store's clock says 2026-03-05.*start the replay earlier"):
+        play(place, traffic(200), start=T0 + 90 * HOUR, hours=24.0)
+    assert place.store.count() == (0, 0)

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -125,6 +127,43 @@ def test_the_address_of_a_store_may_refer_to_the_environment(tmp_path, monkeypat
     assert found.store.url == f"sqlite:///{tmp_path / 'own.db'}"
     with pytest.raises(ConfigError, match=r"source\.url: \$\{NOT_SET\} is not set"):
         open_source(SourceSettings(url="${NOT_SET}"), "")
+
+
+@pytest.fixture
+def clocked(tmp_path: Path) -> Iterator[tuple[SampleStore, list[datetime]]]:
+    now = [T0]
+    store = SampleStore(f"sqlite:///{tmp_path / 'clocked.db'}", clock=lambda: now[0]).create()
+    yield store, now
+    store.close()
+
+
+def ingest_time_of(store: SampleStore, sample_id: str) -> datetime:
+    read = pd.concat(store.pages((0, ""), 2**62, 100)).set_index("sample_id")
+    return read.loc[sample_id, "ingest_time"].to_pydatetime()
+
+
+def test_an_ingest_time_in_the_future_is_cut_and_lifts_no_other_row(clocked) -> None:
+    store, now = clocked
+    ahead = rows(1)
+    ahead["ingest_time"] = pd.Timestamp(T0 + 9000 * HOUR)
+    store.write_samples(ahead)
+    assert ingest_time_of(store, "s00000") == T0 + timedelta(minutes=5)
+    store.write_samples(rows(1, start=1).drop(columns="ingest_time"))
+    assert ingest_time_of(store, "s00001") == T0
+    now[0] = T0 + HOUR
+    store.write_samples(rows(1, start=2, at=T0 + HOUR / 2))
+    assert ingest_time_of(store, "s00002") == T0 + HOUR / 2 + timedelta(seconds=5)
+
+
+def test_a_future_ingest_time_that_is_stored_already_lifts_no_other_row(clocked) -> None:
+    store, now = clocked
+    now[0] = T0 + 9000 * HOUR
+    store.write_samples(rows(1).drop(columns="ingest_time"))
+    now[0] = T0 + HOUR
+    store.write_samples(rows(1, start=1).drop(columns="ingest_time"))
+    store.write_samples(rows(1, start=2))
+    assert ingest_time_of(store, "s00001") == T0 + HOUR
+    assert ingest_time_of(store, "s00002") <= T0 + HOUR
 
 
 @pytest.mark.parametrize("value", [1_772_323_200, 1_772_323_200.5, True, "177232320", " 20260301 ", np.int64(5)])
