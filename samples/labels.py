@@ -56,7 +56,7 @@ def resolve(
     winner = ordered.drop_duplicates("sample_id", keep="last").set_index("sample_id").loc[winner.index]
     drawn = known.assign(rank=known["kind"].map(_DRAWN_FIRST)).sort_values(["rank", "time"], kind="stable")
     drawn = drawn.drop_duplicates("sample_id").set_index("sample_id").loc[winner.index]
-    in_time = known.sort_values(["time", "trust"], kind="stable")
+    in_time = known.sort_values(["time", "trust", "value"], kind="stable")
     last_words = in_time.drop_duplicates(["sample_id", "labeller"], keep="last").groupby("sample_id")["value"]
     changed = in_time.groupby(["sample_id", "labeller"])["value"].nunique().groupby("sample_id").max()
     result = winner.assign(

@@ -75,3 +75,9 @@ def test_the_order_of_arrival_does_not_matter_and_every_sample_has_one_label(ent
     assert first["sample_id"].tolist() == sorted({entry["sample_id"] for entry in entries})
     highest = pd.DataFrame(entries).groupby("sample_id")["trust"].max()
     assert (first.set_index("sample_id")["trust"] == highest).all()
+
+
+def test_two_values_of_one_labeller_at_one_moment_resolve_alike_in_any_order() -> None:
+    entries = [label("a", 0, 1), label("a", 1, 1), label("a", 0, 1, who="bob", trust=0.5)]
+    assert resolved(*entries).equals(resolved(*reversed(entries)))
+    assert resolved(*entries)["contradictory"].tolist() == [True]
