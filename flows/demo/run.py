@@ -24,6 +24,7 @@ from flows.wiring import Loop
 from registry.client import TRAINING_PAGES
 
 DATA_SETS = ("simulator", "nsl-kdd", "phishtank", "url-phishing")
+LOG_WIDTH = 110
 RUN_SECONDS = 900.0
 
 
@@ -49,6 +50,8 @@ def run_demo(
             f"got {data!r} and {scenario!r}"
         )
     console = Console(stderr=as_json, highlight=False)
+    if not console.is_terminal:
+        console.width = LOG_WIDTH  # a log file has no width; eighty columns would fold the tables
     started = time.monotonic()
 
     def say(line: str) -> None:
