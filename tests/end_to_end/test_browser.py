@@ -89,8 +89,9 @@ def parents(town):
     client = town.loop.tracker.client
     experiment = client.get_experiment_by_name(f"revet/{MONITOR}").experiment_id
     found = []
-    for run in (town.bootstrap, town.first_day):
-        (one,) = client.search_runs([experiment], f"tags.`prefect.flow_run_id` = '{run}'")
+    for run, kind in ((town.bootstrap, "bootstrap"), (town.first_day, "reevaluate")):
+        wanted = f"tags.`prefect.flow_run_id` = '{run}' and tags.`revet.kind` = '{kind}'"
+        (one,) = client.search_runs([experiment], wanted)
         found.append(one)
     return experiment, found
 
