@@ -25,8 +25,7 @@ from samples.simulator.campaign import evade
 OBJECT = "object"
 HOURS = 24.0
 MOST_VICTIMS = 800  # rows a day that a suite attacks: its searches cost seconds for each hundred
-CAMPAIGN_FACTOR = 1.25  # the simulated attacker spends more than the threat model expects
-CAMPAIGN_SHARE = 0.8  # of the simulated malicious traffic
+CAMPAIGN_FACTOR = 1.5  # the simulated attacker spends more than the threat model expects
 
 
 @dataclass(frozen=True)
@@ -81,7 +80,7 @@ class World:
         simulated = self.monitor.name == "simulator"
         attack = self._knobs(detector) if simulated else self._suite(detector)
         victims = int(day.frame["label"].sum())
-        share = CAMPAIGN_SHARE if simulated else min(1.0, MOST_VICTIMS / max(victims, 1))
+        share = 1.0 if simulated else min(1.0, MOST_VICTIMS / max(victims, 1))
         end = day.start + timedelta(hours=HOURS)
         return Campaign(champion=head.version, attack=attack, start=day.start, end=end, share=share)
 
