@@ -17,7 +17,7 @@ from flows.steps.challengers import Contender, Recent, contenders_of, gather_rec
 from flows.steps.challengers import compare as compare_contenders
 from flows.steps.state import Challenger, Run
 from flows.steps.stored import get_detector, get_files, get_report, put_detector, put_report
-from flows.steps.windows import BASELINE, parse_moment
+from flows.steps.windows import BASELINE, MANY, parse_moment
 from flows.wiring import Loop
 from registry import leases
 from registry.freezing import require_unfrozen
@@ -71,7 +71,7 @@ def _work(state: Challenger) -> _Work:
 
 
 def _decision(loop: Loop, monitor: str, start: str) -> Decision | None:
-    for record in decisions(loop.ledger, monitor):
+    for record in decisions(loop.ledger, monitor, limit=MANY):
         if not start or record.decision.window_start == datetime.fromisoformat(start):
             return record.decision
     return None
@@ -126,7 +126,7 @@ def open_hardening(monitor: str, window_start: str, as_of: str, seed: int, reaso
 
 def _check_budget(loop: Loop, monitor: Monitor, decision: Decision) -> None:
     since = decision.window_end.timestamp() - 30 * 86_400
-    acted = [one for one in decisions(loop.ledger, monitor.name) if one.decision.action]
+    acted = [one for one in decisions(loop.ledger, monitor.name, limit=MANY) if one.decision.action]
     spent = sum(one.decision.window_end.timestamp() > since for one in acted)
     if spent > monitor.policy.max_hardenings_per_month:
         raise BudgetExceeded(

@@ -253,5 +253,5 @@ def _hours_since_promotion(window: Window) -> float | None:
 def hardenings(window: Window) -> int:
     """Return how many automatic hardenings the last 30 days of production saw."""
     since = window.ref.end - timedelta(days=30)
-    known = decisions(window.loop.ledger, window.monitor.name, before=window.ref.start)
+    known = decisions(window.loop.ledger, window.monitor.name, before=window.ref.start, limit=MANY)
     return sum(one.decision.action and one.decision.window_start > since for one in known)
